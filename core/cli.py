@@ -1,0 +1,235 @@
+"""The `gradsift` command: parses, calls `core.commands`, prints. Nothing is computed or decided here.
+
+Exit status: 0 done, 1 a mistake that a person can mend (one line, no traceback), 130 stopped (the same command goes on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from core import __version__, commands
+from core.commands import Answer
+from core.errors import GradSiftError, Stopped
+from core.progress import Progress
+from core.project import Project
+from core.terminal import Narrator
+
+STOPPED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line and exits with 1, as every other mistake does."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and where to find help."""
+        self.exit(1, f"gradsift: {message}. See: {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = parser().parse_args(arguments)
+    narrator = Narrator.on(sys.stderr)
+    try:
+        answer: Answer = options.run(options, Progress(narrator))
+    except (Stopped, KeyboardInterrupt) as stop:
+        narrator.close()
+        print(f"gradsift: {stop or 'Stopped. What is on disk is whole; the same command goes on.'}", file=sys.stderr)
+        return STOPPED
+    except GradSiftError as error:
+        narrator.close()
+        print(f"gradsift: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        narrator.close()
+        print(f"gradsift: {_one_line(error)}. What is on disk is whole; mend the cause and run again.", file=sys.stderr)
+        return 1
+    narrator.close()
+    return _print(json.dumps(answer.data, ensure_ascii=False, indent=1) if options.json else answer.text)
+
+
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = None  # type: ignore[assignment]  # or the interpreter complains when it flushes at exit
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser: one entry per command, each with an example."""
+    top = _Parser(
+        prog="gradsift",
+        description="Find the training images that hurt a classifier, decide image by image, export a cleaned manifest.",
+    )
+    top.add_argument("--version", action="version", version=f"gradsift {__version__}")
+    entries = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for build in (_demo, _new, _sift, _show, _scores, _problems, _decide, _undo, _redo, _export, _status):
+        build(entries)
+    return top
+
+
+def _command(
+    entries: Any, name: str, meaning: str, example: str, run: Callable[[argparse.Namespace, Progress], Answer]
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = entries.add_parser(
+        name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", epilog=f"example: {example}"
+    )
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(run=run)
+    return command
+
+
+def _on_project(
+    entries: Any, name: str, meaning: str, example: str, run: Callable[[Project, argparse.Namespace, Progress], Answer]
+) -> argparse.ArgumentParser:
+    command = _command(entries, name, meaning, example, lambda o, p: run(Project.open(o.project), o, p))
+    command.add_argument("project", metavar="PROJECT", type=Path, help="the project's folder")
+    return command
+
+
+def _demo(entries: Any) -> None:
+    command = _command(
+        entries, "demo", "sift built-in data with planted label errors and count how many were found",
+        "gradsift demo --headless", lambda o, p: commands.demo(o.project, o.data, p),
+    )  # fmt: skip
+    command.add_argument("project", metavar="PROJECT", type=Path, nargs="?", default=Path("gradsift-demo"))
+    command.add_argument("--data", default="digits", choices=["digits"], help="which built-in data (default: digits)")
+    command.add_argument("--headless", action="store_true", help="end after the figures")
+
+
+def _new(entries: Any) -> None:
+    command = _command(
+        entries, "new", "read and check images and labels, and make a project of them",
+        "gradsift new pets --source folder:photos/pets", _run_new,
+    )  # fmt: skip
+    command.add_argument("project", metavar="PROJECT", type=Path, help="a folder that does not exist yet")
+    command.add_argument("--source", required=True, metavar="SPEC", help="digits, folder:PATH or table:FILE")
+    command.add_argument("--model", default="reference", metavar="SPEC", help="the network (default: reference)")
+    command.add_argument("--labels", metavar="FILE[:COLUMN]", help="labels that replace the source's, joined by id")
+    command.add_argument("--classes", metavar="FILE", type=Path, help="class names, one per line, in order")
+    command.add_argument("--val-fraction", type=float, default=0.1, metavar="F", help="held out if the source has no splits")
+    command.add_argument("--limit", type=int, metavar="N", help="at most N images, chosen per class")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of every random choice (default: 0)")
+    for column in ("id", "label", "path", "split", "group"):
+        command.add_argument(f"--{column}-column", metavar="NAME", help=f"column of a table that holds the {column}")
+
+
+def _run_new(options: argparse.Namespace, progress: Progress) -> Answer:
+    columns = {f"{name}_column": getattr(options, f"{name}_column") for name in ("id", "label", "path", "split", "group")}
+    return commands.new(
+        options.project, options.source, model=options.model, labels=options.labels, classes=options.classes,
+        val_fraction=options.val_fraction, limit=options.limit, columns=columns, seed=options.seed, progress=progress,
+    )  # fmt: skip
+
+
+def _sift(entries: Any) -> None:
+    command = _on_project(entries, "sift", "score every image; goes on where it stopped", "gradsift sift pets", _run_sift)
+    command.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (default: auto)")
+    command.add_argument("--seed", type=int, metavar="N", help="of every random choice")
+    command.add_argument("--epochs", type=int, metavar="N", help="of the reference training (default: 20 or more)")
+    command.add_argument("--budget", metavar="5%|400", help="how many to flag: a share or a number of training images")
+    command.add_argument("--no-augment", dest="augment", action="store_const", const=False, help="train on the images as they are")
+    command.add_argument("--no-flip", dest="flip", action="store_const", const=False, help="never mirror an image")
+    command.add_argument("--no-maps", dest="maps", action="store_const", const=False, help="leave the two UMAPs out")
+    command.add_argument("--image-size", type=int, metavar="PIXELS", help="side at which the network sees images")
+    command.add_argument("--trees", type=int, metavar="N", help="of the isolation forest (default: 1000)")
+    command.add_argument("--dry-run", action="store_true", help="say what it would cost, from a short probe")
+
+
+def _run_sift(project: Project, options: argparse.Namespace, progress: Progress) -> Answer:
+    names = ("device", "seed", "epochs", "augment", "flip", "maps", "image_size", "trees")
+    changes = {name: getattr(options, name) for name in names}
+    if options.dry_run:
+        return commands.cost(project, changes, progress)
+    return commands.sift(project, changes, options.budget, progress)
+
+
+def _show(entries: Any) -> None:
+    command = _on_project(
+        entries, "show", "list the most suspicious training images with reasons",
+        "gradsift show pets --top 20 --score oga_forest",
+        lambda project, o, _: commands.show(project, o.top, o.score, o.budget),
+    )  # fmt: skip
+    command.add_argument("--top", type=int, default=50, metavar="N", help="how many (default: 50)")
+    command.add_argument("--score", default="suspicion", metavar="NAME", help="rank by this score (default: suspicion)")
+    command.add_argument("--budget", metavar="5%|400", help="how many to flag (default: the project's)")
+
+
+def _scores(entries: Any) -> None:
+    command = _on_project(
+        entries, "scores", "write one row per image with every score", "gradsift scores pets --out scores.csv",
+        lambda project, o, _: commands.scores(project, o.out),
+    )  # fmt: skip
+    command.add_argument("--out", required=True, type=Path, metavar="FILE", help="ends in .csv, .parquet or .jsonl")
+
+
+def _problems(entries: Any) -> None:
+    _on_project(
+        entries, "problems", "list every input that was set aside, with its reason", "gradsift problems pets --json",
+        lambda project, _o, _p: commands.problems(project),
+    )  # fmt: skip
+
+
+def _decide(entries: Any) -> None:
+    command = _on_project(
+        entries, "decide", "record decisions; one call is one batch",
+        "gradsift decide pets --sample cat/7.png --action relabel --label dog", _run_decide,
+    )  # fmt: skip
+    command.add_argument("--sample", nargs="+", action="extend", default=[], metavar="ID", help="which images")
+    command.add_argument("--action", metavar="A", help="keep, relabel, exclude, unsure or undecided")
+    command.add_argument("--label", metavar="L", help="the class to relabel to")
+    command.add_argument("--from", dest="table", type=Path, metavar="FILE.csv", help="columns sample_id, action[, label, note]")
+    command.add_argument("--reviewer", metavar="NAME", help="in whose name (default: the user logged in)")
+    command.add_argument("--note", metavar="TEXT", help="why, in your words")
+
+
+def _run_decide(project: Project, options: argparse.Namespace, _: Progress) -> Answer:
+    return commands.decide(
+        project, options.sample, options.action, options.label, options.table, options.reviewer, options.note
+    )
+
+
+def _undo(entries: Any) -> None:
+    command = _on_project(
+        entries, "undo", "take back the reviewer's own last batch", "gradsift undo pets",
+        lambda project, o, _: commands.undo(project, o.reviewer),
+    )  # fmt: skip
+    command.add_argument("--reviewer", metavar="NAME", help="in whose name (default: the user logged in)")
+
+
+def _redo(entries: Any) -> None:
+    command = _on_project(
+        entries, "redo", "bring back the batch the reviewer undid last", "gradsift redo pets",
+        lambda project, o, _: commands.redo(project, o.reviewer),
+    )  # fmt: skip
+    command.add_argument("--reviewer", metavar="NAME", help="in whose name (default: the user logged in)")
+
+
+def _export(entries: Any) -> None:
+    command = _on_project(
+        entries, "export", "write the cleaned manifest, run.json and decisions.jsonl into a new folder",
+        "gradsift export pets --to cleaned --format csv parquet",
+        lambda project, o, _: commands.export(project, o.to, o.format or ["csv"]),
+    )  # fmt: skip
+    command.add_argument("--to", type=Path, metavar="DIR", help="a new folder (default: one in the project's exports)")
+    command.add_argument("--format", nargs="+", action="extend", metavar="F", help="csv, parquet, jsonl (default: csv)")
+
+
+def _status(entries: Any) -> None:
+    _on_project(
+        entries, "status", "say what is there, what runs and what is next", "gradsift status pets",
+        lambda project, _o, _p: commands.status(project),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

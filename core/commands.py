@@ -1,0 +1,324 @@
+"""What each command of the command line does: plain values in, plain values out (`Answer`), nothing printed.
+
+`core.cli` parses and prints; a screen or a notebook can call the same functions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.data.manifest import Manifest
+from core.data.sources import SourceOptions
+from core.errors import DecisionError, GradSiftError, InputError, ProjectError
+from core.export.formats import named
+from core.export.manifest import export_manifest
+from core.findings import EVIDENCE, Findings
+from core.progress import Progress
+from core.project import Project, ProjectConfig
+from core.review.decisions import Review
+from core.review.flags import Budget, rank, share_flagged
+from core.review.flags import flag as flag_rows
+from core.review.present import plain, ranking_rows
+from core.settings import SiftSettings
+from core.terminal import duration, table
+
+SHOWN = {
+    "rank": "rank", "suspicion": "suspicion", "sample_id": "sample", "given_label": "label",
+    "suggested_label": "suggested", "action": "decision", "reason": "reason",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command says: `data` for `--json`, `text` for people."""
+
+    data: Any
+    text: str
+
+
+def new(
+    folder: Path,
+    source: str,
+    *,
+    model: str = "reference",
+    labels: str | None = None,
+    classes: Path | None = None,
+    val_fraction: float = 0.1,
+    limit: int | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Answer:
+    """Read and check a source, and write the project."""
+    if model != "reference":
+        raise InputError(f"Unknown model {model!r}. This version trains its own: --model reference.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ProjectError(f"{folder} exists and is not empty. Choose another folder, or delete it first.")
+    manifest = Manifest.read(
+        absolute(source), options=SourceOptions(**dict(columns or {}), seed=seed), labels=labels, classes=classes,
+        val_fraction=val_fraction, limit=limit, seed=seed, progress=progress,
+    )  # fmt: skip
+    config = ProjectConfig(manifest.source.spec, model=model, labels=labels or "", settings=SiftSettings(seed=seed))
+    project = Project.create(folder, manifest, config)
+    return _described(project, manifest)
+
+
+def absolute(spec: str) -> str:
+    """Make the path in a source's spec absolute, so that a project opens from any folder."""
+    kind, colon, path = spec.partition(":")
+    return f"{kind}:{Path(path).expanduser().absolute()}" if colon and path else spec
+
+
+def _described(project: Project, manifest: Manifest) -> Answer:
+    splits = manifest.rows["split"].value_counts()
+    per_class = manifest.rows["given_label"].value_counts().reindex(manifest.classes, fill_value=0)
+    data = {
+        "project": str(project.folder), "images": len(manifest), "problems": len(manifest.problems),
+        "classes": {str(name): int(count) for name, count in per_class.items()},
+        "splits": {str(name): int(count) for name, count in splits.items()},
+    }  # fmt: skip
+    lines = [
+        f"{len(manifest):,} images of {len(manifest.classes)} classes in {project.folder}",
+        "splits: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()),
+        f"classes: {_shortened(per_class)}",
+    ]
+    if len(manifest.problems):
+        reasons = manifest.problems["reason"].value_counts()
+        lines.append(f"set aside: {len(manifest.problems):,} ({_shortened(reasons)}); see gradsift problems")
+    lines.append(f"next: gradsift sift {project.folder}")
+    return Answer(data, "\n".join(lines))
+
+
+def _shortened(counts: pd.Series, most: int = 12) -> str:
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts.head(most).items())
+    return listed + (f" and {len(counts) - most:,} more" if len(counts) > most else "")
+
+
+def sift(project: Project, changes: Mapping[str, Any], budget: str | None, progress: Progress) -> Answer:
+    """Run every stage that is not there yet."""
+    from core.pipeline import sift as run_stages  # torch is loaded only by the commands that compute
+
+    project = _configured(project, changes, budget)
+    begin = time.perf_counter()
+    findings = run_stages(project, project.config.model, progress=progress)
+    seconds = time.perf_counter() - begin
+    flagged = flag_rows(findings.samples, "suspicion", Budget.parse(project.config.budget))
+    rule = findings.run["suspicion"]
+    data = {
+        "project": str(project.folder), "images": len(findings), "flagged": int(flagged["flagged"].sum()),
+        "seconds": round(seconds, 2), "suspicion": rule, "stages": findings.run["stages"],
+    }  # fmt: skip
+    text = (
+        f"{int(flagged['flagged'].sum()):,} of {len(flagged):,} training images flagged "
+        f"(budget {project.config.budget}), {duration(seconds)}\n"
+        f"suspicion rests on {' and '.join(rule['scores'])}: {rule['why']}\n"
+        f"next: gradsift show {project.folder}"
+    )
+    return Answer(data, text)
+
+
+def _configured(project: Project, changes: Mapping[str, Any], budget: str | None) -> Project:
+    asked = {name: value for name, value in changes.items() if value is not None}
+    if budget is not None:
+        Budget.parse(budget)
+    settings = SiftSettings.from_dict(project.config.settings.as_dict() | asked)
+    if settings == project.config.settings and budget in (None, project.config.budget):
+        return project
+    return project.with_config(settings=settings, budget=budget or project.config.budget)
+
+
+def cost(project: Project, changes: Mapping[str, Any], progress: Progress) -> Answer:
+    """Say what a run would take, from a short probe; nothing is kept."""
+    from core.estimate import estimate
+
+    asked = {name: value for name, value in changes.items() if value is not None}
+    settings = SiftSettings.from_dict(project.config.settings.as_dict() | asked)
+    found = estimate(project.manifest(), settings, project.stages, progress)
+    rows: list[dict[str, object]] = [
+        {"stage": name, "time": "done" if seconds == 0 else f"about {duration(seconds)}"}
+        for name, seconds in found.seconds.items()
+    ]
+    text = (
+        f"{table(rows, {'stage': 'stage', 'time': 'time'})}\n"
+        f"about {duration(sum(found.seconds.values()))} in all, {found.memory_mb:,} MB of memory, "
+        f"{found.disk_mb:,} MB of disk, on {found.device}"
+    )
+    data = {"seconds": found.seconds, "memory_mb": found.memory_mb, "disk_mb": found.disk_mb, "device": found.device}
+    return Answer(data, text)
+
+
+def show(project: Project, top: int, score: str, budget: str | None) -> Answer:
+    """The ranking with reasons, flags and decisions."""
+    findings = project.findings()
+    decided = Review(project, read_only=True).current()
+    budget = budget or project.config.budget
+    rows = ranking_rows(findings.table(), decided, score, budget, top)
+    columns = SHOWN if score == "suspicion" else {**SHOWN, "score": score}
+    shares = share_flagged(flag_rows(findings.samples, score, Budget.parse(budget)))
+    uneven = ", ".join(
+        f"{row.Index} {row.flagged} (its share: {row.flagged_per_class})"
+        for row in shares.itertuples()
+        if row.flagged > 2 * row.flagged_per_class and row.flagged >= 5
+    )
+    note = f"\na budget of {budget} falls heavily on {uneven}: rare or hard is not wrong" if uneven else ""
+    return Answer(rows, table(list(rows), columns) + note)
+
+
+def scores(project: Project, out: Path) -> Answer:
+    """Write one row per sample: labels, suspicion, the sentence, every score and raw value."""
+    frame = project.findings().table().reset_index()
+    names = [name for name in frame if name.startswith(("score_", "raw_"))]
+    frame = frame[["sample_id", *EVIDENCE, *names]]
+    (form,) = named([out.suffix.lstrip(".").lower()])
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"The folder {out.absolute().parent} does not exist. Make it, or write elsewhere.")
+    aside = out.with_name(f".{out.name}.part")
+    try:
+        form.write(frame, aside)
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
+    return Answer({"file": str(out), "rows": len(frame)}, f"{len(frame):,} rows in {out}")
+
+
+def problems(project: Project) -> Answer:
+    """Every input that was set aside."""
+    rows = plain(project.manifest().problems[["sample_id", "filepath", "reason"]])
+    return Answer(rows, table(list(rows), {"sample_id": "sample", "reason": "reason"}) if rows else "Nothing was set aside.")
+
+
+def decide(
+    project: Project, samples: Sequence[str], action: str | None, label: str | None, table_file: Path | None,
+    reviewer: str | None, note: str | None,
+) -> Answer:  # fmt: skip
+    """Record one batch of decisions, from arguments or from a CSV file."""
+    review = Review(project, reviewer=reviewer)
+    if table_file is not None:
+        events = [{**event, "note": event.get("note") or note} for event in _events(table_file)]
+        batch, count = review.decide_many(_with_suspicion(project, events)), len(events)
+    elif samples and action:
+        told = [{"sample_id": sample, "action": action, "label": label, "note": note} for sample in samples]
+        batch, count = review.decide_many(_with_suspicion(project, told)), len(dict.fromkeys(samples))
+    else:
+        raise DecisionError("Nothing to decide. Name samples with --sample and an --action, or a file with --from.")
+    data = {"batch": batch, "decided": count, "reviewer": review.reviewer}
+    return Answer(data, f"{count:,} decided by {review.reviewer}; take it back with gradsift undo {project.folder}")
+
+
+def _events(file: Path) -> list[dict[str, str]]:
+    try:
+        text = file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read ({error}). Give a CSV file in UTF-8.") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = {"sample_id", "action"} - set(reader.fieldnames or ())
+    if missing:
+        found = ", ".join(reader.fieldnames or ()) or "none"
+        raise InputError(f"{file} has no column {sorted(missing)[0]!r}, only: {found}. It needs sample_id and action.")
+    rows = [{key: value for key, value in row.items() if key and value} for row in reader]
+    return [row | ({"label": row["final_label"]} if "final_label" in row and "label" not in row else {}) for row in rows]
+
+
+def _with_suspicion(project: Project, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Note beside each decision how suspicious the sample was when it was made."""
+    if not project.sifted:
+        return [dict(event) for event in events]
+    suspicion = project.findings().samples["suspicion"]
+    return [{"suspicion": suspicion.get(str(event["sample_id"])), **event} for event in events]
+
+
+def undo(project: Project, reviewer: str | None) -> Answer:
+    """Take back the reviewer's own last batch."""
+    review = Review(project, reviewer=reviewer)
+    batch = review.undo()
+    return Answer({"batch": batch, "reviewer": review.reviewer}, f"taken back: batch {batch} of {review.reviewer}")
+
+
+def redo(project: Project, reviewer: str | None) -> Answer:
+    """Bring back the batch the reviewer undid last."""
+    review = Review(project, reviewer=reviewer)
+    batch = review.redo()
+    return Answer({"batch": batch, "reviewer": review.reviewer}, f"brought back: batch {batch} of {review.reviewer}")
+
+
+def export(project: Project, to: Path | None, formats: Sequence[str]) -> Answer:
+    """Write the cleaned manifest into a new folder."""
+    target = to or project.exports / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%f")
+    result = export_manifest(project, target, formats)
+    files = [{"name": file.name, "bytes": file.size, "sha256": file.sha256} for file in result.files]
+    counts = result.counts
+    text = (
+        f"{counts['after']:,} of {counts['before']:,} samples in {result.folder}: {counts['exclude']:,} excluded, "
+        f"{counts['relabel']:,} relabelled, {counts['keep']:,} kept, {counts['unsure']:,} unsure, "
+        f"{counts['undecided']:,} undecided\n" + table(list(files), {"name": "file", "bytes": "bytes", "sha256": "sha256"})
+    )
+    return Answer({"folder": str(result.folder), "counts": dict(counts), "files": files}, text)
+
+
+def status(project: Project) -> Answer:
+    """What is there, what runs, and what is next."""
+    manifest = project.manifest()
+    decided = Review(project, read_only=True).current()
+    exports = sorted(path.name for path in project.exports.iterdir()) if project.exports.is_dir() else []
+    data: dict[str, Any] = {
+        "project": str(project.folder), "images": len(manifest), "problems": len(manifest.problems),
+        "classes": len(manifest.classes), "sifted": project.sifted, "running": project.busy,
+        "settings": project.config.settings.as_dict(), "budget": project.config.budget,
+        "decisions": {str(name): int(count) for name, count in decided["action"].value_counts().items()},
+        "exports": exports,
+    }  # fmt: skip
+    lines = [f"{len(manifest):,} images of {len(manifest.classes)} classes, {len(manifest.problems):,} set aside"]
+    if project.sifted:
+        run = project.run
+        data["suspicion"] = run["suspicion"]
+        lines.append(f"scored; suspicion rests on {' and '.join(run['suspicion']['scores'])}: {run['suspicion']['why']}")
+    lines.append("a run is working on it now" if data["running"] else "no run is working on it")
+    made = ", ".join(f"{name} {count:,}" for name, count in data["decisions"].items()) or "none"
+    lines.append(f"decisions: {made}; exports: {len(exports)}")
+    step = "show" if project.sifted else "sift"
+    lines.append(f"next: gradsift {step} {project.folder}")
+    return Answer(data, "\n".join(lines))
+
+
+def demo(folder: Path, data: str, progress: Progress) -> Answer:
+    """Make or reuse the demo project, sift it, and count the planted errors among the first of the ranking."""
+    begin = time.perf_counter()
+    if not (folder / "project.toml").exists():
+        new(folder, data, progress=progress)
+    project = Project.open(folder)
+    if project.config.source_spec.partition(":")[0] != data:
+        raise ProjectError(f"{folder} holds another project ({project.config.source_spec}). Name an empty folder.")
+    sift(project, {}, None, progress)
+    found = planted_found(project.manifest(), project.findings())
+    result = {**found, "seconds": round(time.perf_counter() - begin, 2)}
+    text = (
+        f"{found['planted']:,} label errors were planted in the training images of {data}.\n"
+        f"Among the first {found['reviewed']:,} of the ranking stand {found['found']:,} of them "
+        f"({found['found'] / max(found['planted'], 1):.0%}); a random order would show {found['found_at_random']:.0f}.\n"
+        f"It took {duration(result['seconds'])}.\nnext: gradsift show {folder}"
+    )
+    return Answer(result, text)
+
+
+def planted_found(manifest: Manifest, findings: Findings) -> dict[str, int | float]:
+    """Count the planted errors among as many of the ranking's first as were planted, and how many chance would show."""
+    if "true_label" not in manifest.rows:
+        raise GradSiftError("This source has no planted errors whose truth is known; use digits.")
+    wrong = manifest.rows.set_index("sample_id").eval("given_label != true_label")
+    order = rank(findings.samples).index
+    planted = int(wrong[order].sum())
+    return {
+        "planted": planted,
+        "reviewed": planted,
+        "found": int(wrong[order[:planted]].sum()),
+        "found_at_random": round(planted * planted / max(len(order), 1), 1),
+    }

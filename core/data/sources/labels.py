@@ -1,0 +1,212 @@
+"""Labels and class names that come from a file of their own.
+
+- `read_labels("FILE[:COLUMN]")`: labels that replace the source's, joined by `sample_id` (CSV, Parquet, JSON Lines) or
+  by row order (`.npy`, `.npz`).
+- `read_classes`: the class names in order, from a file with one name per line or from a sequence.
+- `name_labels`: turns labels as they were read into class names.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.data.sources.base import SourceRows, require_file
+from core.data.sources.table import ID_NAMES, LABEL_NAMES, PATH_NAMES
+from core.data.sources.tabular import ENDINGS, as_text, choose_column, open_tabular
+from core.errors import InputError
+
+INTEGER = re.compile(r"-?[0-9]{1,18}")
+DECIMAL = re.compile(r"(-?[0-9]{1,18})\.0+")
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels read from a file. `ids` is None where they belong to rows by order."""
+
+    name: str
+    values: tuple[str | None, ...]
+    ids: tuple[str, ...] | None = None
+
+    def replace_in(self, rows: SourceRows) -> SourceRows:
+        """Return the rows with these labels; a row without one has None.
+
+        Raises:
+            InputError: another number of labels than rows, or not a single id in common.
+        """
+        if self.ids is None:
+            labels = self._by_order(rows)
+        else:
+            by_id = dict(zip(self.ids, self.values, strict=True))
+            self._check_overlap(by_id, rows)
+            labels = [by_id.get(sample_id) for sample_id in rows.frame["sample_id"]]
+        return replace(rows, frame=rows.frame.assign(given_label=pd.Series(labels, dtype=object)))
+
+    def _by_order(self, rows: SourceRows) -> list[str | None]:
+        if len(self.values) != rows.n_read:
+            raise InputError(
+                f"{self.name} holds {len(self.values):,} labels but the source has {rows.n_read:,} rows; labels by row "
+                "order must be as many. Give the array of this source, or a table with sample_id."
+            )
+        return [self.values[row] for row in rows.frame["row"]]
+
+    def _check_overlap(self, by_id: dict[str, str | None], rows: SourceRows) -> None:
+        ids = rows.frame["sample_id"]
+        if len(ids) and not any(sample_id in by_id for sample_id in ids):
+            theirs = next(iter(by_id), "nothing")
+            raise InputError(
+                f"No id of {self.name} is one of the source's: it has {theirs!r}, the source has {ids.iloc[0]!r}. "
+                "Write the source's ids in its column sample_id."
+            )
+
+
+def read_labels(text: str) -> LabelTable:
+    """Read `FILE` or `FILE:COLUMN` (of an `.npz`: `FILE:KEY`).
+
+    Raises:
+        InputError: the file is missing or damaged, the column or key is not there, or two rows of one id disagree.
+    """
+    path, column = split_column(text)
+    require_file(path, "The label file")
+    if path.suffix.lower() in (".npy", ".npz"):
+        return LabelTable(path.name, _array_labels(path, column))
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"{path.name} is no label file; give one that ends in .npz, .npy, {', '.join(ENDINGS)}.")
+    return _table_labels(path, column)
+
+
+def split_column(text: str) -> tuple[Path, str | None]:
+    """Split `FILE[:COLUMN]` at the last colon, unless the whole is the name of a file."""
+    head, colon, tail = text.rpartition(":")
+    if not colon or not head or Path(text).exists():
+        return Path(text), None
+    return Path(head), tail or None
+
+
+def read_classes(classes: Sequence[str] | Path) -> tuple[str, ...]:
+    """Return the class names in order: integer labels index into them.
+
+    Raises:
+        InputError: the file cannot be read, a name comes twice, or there are fewer than 2.
+    """
+    if isinstance(classes, Path):
+        require_file(classes, "The class file")
+        try:
+            lines = classes.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"The class file {classes} is not in the encoding UTF-8. Save it as UTF-8.") from error
+        names = tuple(line.strip() for line in lines if line.strip())
+    else:
+        names = tuple(classes)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"The class {twice[0]!r} is named twice. Name each class once.")
+    if len(names) < 2:
+        raise InputError(f"There are {len(names)} class names. Name at least 2, one per line.")
+    return names
+
+
+def name_labels(
+    labels: Sequence[str], ids: Sequence[str], classes: tuple[str, ...] | None
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return the labels as class names, and the classes in order.
+
+    Without `classes` the labels are the names, sorted (as numbers where all are whole numbers). With them, labels that
+    are all names stay, and labels that are all whole numbers from 0 index into the names.
+
+    Raises:
+        InputError: a label is not among the classes (the message counts the rows), or class names are numbers in an
+            order of their own, so that a label could mean either of two classes.
+    """
+    labels = _whole(labels)
+    distinct = set(labels)
+    if classes is None:
+        numbers = all(INTEGER.fullmatch(label) for label in distinct)
+        return labels, tuple(sorted(distinct, key=lambda label: (int(label), label)) if numbers else sorted(distinct))
+    indexed = {str(code): name for code, name in enumerate(classes)}
+    if distinct <= set(classes):
+        if set(indexed) == set(classes) and tuple(indexed) != classes:
+            raise InputError(
+                "The class names are the numbers of the classes in another order, so a label could mean two classes. "
+                "Name the classes in words, or in the order 0, 1, 2 …"
+            )
+        return labels, classes
+    if distinct <= set(indexed):
+        return [indexed[label] for label in labels], classes
+    raise _unknown(labels, ids, classes, set(classes) if distinct & set(classes) else set(indexed) | set(classes))
+
+
+def _whole(labels: Sequence[str]) -> list[str]:
+    """Take `.0` from labels where all have it: a table with an empty cell writes whole numbers so."""
+    matches = [DECIMAL.fullmatch(label) for label in labels]
+    return [match[1] for match in matches if match] if all(matches) else list(labels)
+
+
+def _unknown(labels: Sequence[str], ids: Sequence[str], classes: tuple[str, ...], known: set[str]) -> InputError:
+    wrong = [row for row, label in enumerate(labels) if label not in known]
+    shown = ", ".join(classes[:10]) + (" …" if len(classes) > 10 else "")
+    rows = "1 row has" if len(wrong) == 1 else f"{len(wrong):,} rows have"
+    return InputError(
+        f"Label {labels[wrong[0]]!r} (sample {ids[wrong[0]]}) is not among the {len(classes)} classes ({shown}); "
+        f"{rows} such a label. Fix the row, or name it in the class file."
+    )
+
+
+def _array_labels(path: Path, key: str | None) -> tuple[str | None, ...]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        array = loaded if isinstance(loaded, np.ndarray) else _member(loaded, path, key)
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} cannot be read as arrays of numbers or text (damaged, or pickled objects)."
+        ) from error
+    if array.ndim != 1 or array.dtype.kind not in "iufbUS":
+        raise InputError(
+            f"{path.name} holds an array of {array.dtype} {array.shape}; labels are one number or text each."
+        )
+    return tuple(as_text(value) for value in array.tolist())
+
+
+def _member(archive: Any, path: Path, key: str | None) -> Any:
+    with archive:
+        keys = list(archive.files)
+        if key is None and len(keys) == 1:
+            key = keys[0]
+        if key not in keys:
+            what = f"has no array {key!r}" if key else f"holds {len(keys)} arrays"
+            raise InputError(f"{path.name} {what}; write {path.name}:KEY with one of {', '.join(keys)}.")
+        return archive[key]
+
+
+def _table_labels(path: Path, column: str | None) -> LabelTable:
+    table = open_tabular(path)
+    id_column = choose_column(table, None, (*ID_NAMES, *PATH_NAMES))
+    if id_column is None:
+        raise InputError(
+            f"{path} has no column sample_id to join the labels by; its columns are {', '.join(table.names)}. Add one."
+        )
+    label_column = choose_column(table, column, LABEL_NAMES)
+    others = [name for name in table.names if name != id_column]
+    if label_column is None and len(others) != 1:
+        raise InputError(
+            f"{path} has no column label; its columns are {', '.join(table.names)}. Write {path.name}:COLUMN."
+        )
+    label_column = label_column or others[0]
+    labels: dict[str, str | None] = {}
+    names = table.class_names(label_column)
+    for sample_id, label in zip(table.column(id_column), table.column(label_column), strict=True):
+        if sample_id is None:
+            continue
+        if names is not None and label is not None and INTEGER.fullmatch(label):
+            label = names[int(label)] if 0 <= int(label) < len(names) else None
+        if labels.setdefault(sample_id, label) != label:
+            raise InputError(f"{path} gives {sample_id!r} two labels, {labels[sample_id]!r} and {label!r}. Keep one.")
+    return LabelTable(path.name, tuple(labels.values()), tuple(labels))

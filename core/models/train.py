@@ -1,0 +1,292 @@
+"""Train the reference network on the given labels and record what the training says about every sample.
+
+One-cycle SGD, flip-and-shift augmentation, no early stopping, no best epoch. Every random choice is a function of (seed,
+epoch, sample) (`core.models.chance`), the schedule is a function of the step, and a checkpoint is written after every
+epoch: a training that was stopped or killed goes on to the same bits as an undisturbed one (same machine, versions and
+thread count).
+
+Held-out rows are never trained on; they are evaluated once per epoch, without augmentation, and recorded beside the
+others, which is also how `window` can tell when memorisation sets in.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from core.axes import Array, Bool, Float, Integer, UInt8
+from core.errors import ModelError
+from core.models import chance
+from core.models.device import Compute, seeded
+from core.models.network import ReferenceNetwork, reference_network
+from core.models.recorder import History, Recorder
+from core.progress import Progress
+from core.settings import SiftSettings
+
+WARM_UP = 0.2  # share of the steps in which the learning rate rises
+EVALUATION_BATCH = 512
+SNAPSHOTS = 5  # weights kept, evenly spread, for scores that need several checkpoints
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: pixels and given labels of all rows, and which of them may be trained on."""
+
+    sample_ids: tuple[str, ...]
+    pixels: UInt8[Array, "n side side 3"]
+    labels: Integer[Array, " n"]
+    train: Bool[Array, " n"]
+    classes: int
+    flip: bool
+
+    @property
+    def statistics(self) -> tuple[Array, Array]:
+        """Mean and standard deviation per channel over (at most 10,000, evenly spread) training images, in 0..255."""
+        rows = np.flatnonzero(self.train)
+        some = np.asarray(self.pixels[rows[:: max(1, len(rows) // 10_000)]])
+        flat = some.reshape(-1, 3).astype(np.float32)
+        return flat.mean(0, dtype=np.float64), np.maximum(flat.std(0, dtype=np.float64), 1.0)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, the record of its training, and how its inputs are normalised."""
+
+    network: ReferenceNetwork
+    history: History
+    statistics: tuple[Array, Array]
+
+
+def planned_epochs(settings: SiftSettings, rows: int) -> int:
+    """Return the epochs of a run: as set, else 20, and up to 60 where 20 would be fewer than 800 steps."""
+    if settings.epochs is not None:
+        return settings.epochs
+    steps = math.ceil(rows / settings.batch_size)
+    return min(60, max(20, math.ceil(800 / steps)))
+
+
+def rate_and_momentum(step: int, steps: int, peak: float) -> tuple[float, float]:
+    """Return learning rate and momentum of one-cycle SGD at `step` of `steps` (Smith and Topin 2019, cosine form)."""
+
+    def between(start: float, end: float, share: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+    top = WARM_UP * steps
+    if step <= top:
+        return between(peak / 25, peak, step / max(top, 1)), between(0.95, 0.85, step / max(top, 1))
+    share = (step - top) / max(steps - top, 1)
+    return between(peak, peak / 250_000, share), between(0.85, 0.95, share)
+
+
+def train(task: Task, settings: SiftSettings, compute: Compute, folder: Path, progress: Progress) -> Trained:
+    """Train from scratch, or go on from the checkpoint in `folder`.
+
+    Raises:
+        ModelError: a batch gave a loss that is not a number, or the checkpoint in `folder` is damaged.
+        Stopped: the person asked for it; the last finished epoch is on disk.
+    """
+    run = _Run(task, settings, compute, folder, progress)
+    for epoch in range(run.start(), run.epochs):
+        run.train_epoch(epoch)
+        run.evaluate_held_out(epoch)
+        run.save(epoch)
+    return Trained(run.network, run.recorder.history(), run.statistics)
+
+
+class _Run:
+    """One training in progress."""
+
+    def __init__(
+        self, task: Task, settings: SiftSettings, compute: Compute, folder: Path, progress: Progress
+    ) -> None:
+        self.task, self.settings, self.compute, self.folder, self.progress = task, settings, compute, folder, progress
+        self.rows = np.flatnonzero(task.train)
+        self.keys = chance.sample_keys(task.sample_ids)
+        self.epochs = planned_epochs(settings, len(self.rows))
+        self.statistics = task.statistics
+        self.recorder = Recorder(task.sample_ids)
+        with seeded(settings.seed):
+            self.network = reference_network(task.classes).to(compute.device)
+        self.optimiser = torch.optim.SGD(
+            self.network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
+        )
+        self.batches = _even_batches(len(self.rows), settings.batch_size)
+
+    def train_epoch(self, epoch: int) -> None:
+        """Run every training row through the network once, in an order of this epoch's own."""
+        settings, steps = self.settings, len(self.batches) - 1
+        order = self.rows[np.argsort(chance.uniform(self.keys[self.rows], settings.seed, "order", epoch), kind="stable")]
+        self.network.train()
+        rates, loss_sum, right = [], 0.0, 0
+        for step, (begin, end) in enumerate(zip(self.batches, self.batches[1:], strict=False)):
+            rate, momentum = rate_and_momentum(epoch * steps + step, self.epochs * steps, settings.learning_rate)
+            self.optimiser.param_groups[0].update(lr=rate, momentum=momentum)
+            rates.append(rate)
+            rows = np.sort(order[begin:end])  # sorted: reads from a memory map go forward
+            loss, logits = self._step(rows, epoch)
+            loss_sum += loss * len(rows)
+            right += int((logits.argmax(1) == self.task.labels[rows]).sum())
+            self.progress.report(
+                "training", epoch * len(order) + end, self.epochs * len(order), "images",
+                epoch=epoch + 1, epochs=self.epochs, loss=loss_sum / end, accuracy=right / end,
+            )  # fmt: skip
+        self.recorder.history().learning_rate[epoch] = np.mean(rates)
+
+    def _step(self, rows: Integer[Array, " n"], epoch: int) -> tuple[float, Float[Array, "n c"]]:
+        images = self._augmented(rows, epoch)
+        labels = torch.from_numpy(self.task.labels[rows].astype(np.int64)).to(self.compute.device)
+        with self.compute.autocast():
+            logits, inputs = self.network(images)
+        loss = functional.cross_entropy(logits, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        logged = logits.detach().cpu().numpy()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise ModelError(
+                f"Training gave a loss of {value} in epoch {epoch + 1}. "
+                f"Lower the learning rate (now {self.settings.learning_rate:g}) or set the precision to float32."
+            )
+        self.recorder.log_rows(rows, logged, self.task.labels[rows], epoch, inputs.detach().cpu().numpy())
+        return value, logged
+
+    def _augmented(self, rows: Integer[Array, " n"], epoch: int) -> Tensor:
+        images = normalise(self.task.pixels[rows], self.statistics, self.compute.device)
+        if not self.settings.augment:
+            return images.contiguous(memory_format=torch.channels_last)
+        keys, seed = self.keys[rows], self.settings.seed
+        reach = max(1, images.shape[-1] // 8)
+        down, right = (
+            np.floor(chance.uniform(keys, seed, purpose, epoch) * (2 * reach + 1)).astype(np.int64)
+            for purpose in ("down", "right")
+        )
+        mirrored = (chance.uniform(keys, seed, "mirror", epoch) < 0.5) & self.task.flip
+        return shifted(images, reach, down, right, mirrored)
+
+    def evaluate_held_out(self, epoch: int) -> None:
+        """Record the held-out rows, which no step has seen, without augmentation."""
+        held_out = np.flatnonzero(~self.task.train)
+        for rows, logits, inputs in evaluate(self.network, self.task, self.statistics, self.compute, held_out):
+            self.recorder.log_rows(rows, logits, self.task.labels[rows], epoch, inputs)
+
+    def save(self, epoch: int) -> None:
+        """Write this epoch's record, then the checkpoint that makes it count."""
+        history = self.recorder.history()
+        row = {name: array[epoch] for name, array in history.arrays().items()}
+        replace(self.folder / f"epoch-{epoch:04d}.npz", lambda path: _save_npz(path, row))
+        weights = {f"network.{name}": tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+        moments = {
+            f"momentum.{name}": self.optimiser.state[parameter]["momentum_buffer"].contiguous()
+            for name, parameter in self.network.named_parameters()
+        }
+        facts = {"epoch": str(epoch)}
+        replace(self.folder / "checkpoint.safetensors", lambda path: save_file({**weights, **moments}, path, facts))
+        if epoch + 1 in _snapshot_epochs(self.epochs):
+            replace(self.folder / f"weights-{epoch + 1:04d}.safetensors", lambda path: save_file(weights, path, facts))
+
+    def start(self) -> int:
+        """Load the checkpoint, if there is one, and return the epoch to go on with."""
+        path = self.folder / "checkpoint.safetensors"
+        if not path.exists():
+            return 0
+        try:
+            with safe_open(path, "pt") as stored:
+                last = int(stored.metadata()["epoch"])
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+            records = [dict(np.load(self.folder / f"epoch-{epoch:04d}.npz")) for epoch in range(last + 1)]
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise ModelError(
+                f"The checkpoint {path.name} in {path.parent} cannot be read ({error}). "
+                "Delete that folder to train from the start."
+            ) from error
+        self._restore(tensors, records)
+        return last + 1
+
+    def _restore(self, tensors: Mapping[str, Tensor], records: list[dict[str, Array]]) -> None:
+        of = {prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+              for prefix in ("network.", "momentum.")}  # fmt: skip
+        self.network.load_state_dict(of["network."])
+        for name, parameter in self.network.named_parameters():
+            like = torch.empty_like(parameter)  # the same memory layout as an undisturbed run's
+            self.optimiser.state[parameter]["momentum_buffer"] = like.copy_(of["momentum."][name])
+        self.recorder.resume(History(**{name: np.stack([row[name] for row in records]) for name in records[0]}))
+
+
+def evaluate(
+    network: ReferenceNetwork,
+    task: Task,
+    statistics: tuple[Array, Array],
+    compute: Compute,
+    rows: Integer[Array, " n"],
+    *,
+    mirror: bool = False,
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield (rows, logits, inputs) of evaluation-mode passes, without augmentation, batch by batch."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            for begin in range(0, len(rows), EVALUATION_BATCH):
+                some = rows[begin : begin + EVALUATION_BATCH]
+                images = normalise(task.pixels[some], statistics, compute.device)
+                images = images.flip(-1) if mirror else images
+                with compute.autocast():
+                    logits, inputs = network(images.contiguous(memory_format=torch.channels_last))
+                yield some, logits.cpu().numpy(), inputs.cpu().numpy()
+    finally:
+        network.train(was_training)
+
+
+def normalise(pixels: Array, statistics: tuple[Array, Array], device: torch.device) -> Tensor:
+    """Turn `n x side x side x 3` bytes into a normalised `n x 3 x side x side` tensor on the device."""
+    mean, deviation = (torch.from_numpy(value).float().to(device) for value in statistics)
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).float()
+    return ((images - mean) / deviation).permute(0, 3, 1, 2)
+
+
+def shifted(images: Tensor, reach: int, down: Array, right: Array, mirrored: Array) -> Tensor:
+    """Cut each image out of itself padded by `reach` (with the mean colour), moved and mirrored by its own amounts."""
+    side, device = images.shape[-1], images.device
+    padded = functional.pad(images, (reach,) * 4).permute(0, 2, 3, 1).contiguous()
+    steps = np.arange(side)
+    columns = np.where(mirrored[:, None], steps[::-1], steps) + right[:, None]
+    lines = torch.from_numpy(down[:, None] + steps).to(device)
+    across = torch.from_numpy(columns).to(device)
+    sample = torch.arange(len(images), device=device)[:, None, None]
+    return padded[sample, lines[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+
+
+def replace(path: Path, write: object) -> None:
+    """Write a file whole or not at all: under a temporary name, flushed to disk, then renamed."""
+    temporary = path.with_name(f".{path.name}.part")
+    assert callable(write)
+    write(temporary)
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def _save_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    with path.open("wb") as handle:
+        np.savez(handle, **dict(arrays))
+
+
+def _even_batches(rows: int, size: int) -> list[int]:
+    """Return batch borders; batches differ by one row at most, so that none is too small to normalise over."""
+    count = max(1, round(rows / size))
+    return [round(rows * part / count) for part in range(count + 1)]
+
+
+def _snapshot_epochs(epochs: int) -> set[int]:
+    return {round(epochs * (part + 1) / SNAPSHOTS) for part in range(SNAPSHOTS)}

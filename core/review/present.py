@@ -1,0 +1,57 @@
+"""What a command or a screen shows, as plain rows: Python values only, no NaN, ready for JSON.
+
+An `if` about the data that a screen would need belongs here, as a pure function with a test of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from core.review.decisions import CURRENT, UNDECIDED
+from core.review.flags import SUSPICION, Budget, flag, score_column
+
+_SHOWN = (
+    "rank", "sample_id", "filepath", "given_label", "suggested_label", "suggested_prob", "suspicion", "score", "reason",
+    "flagged", "flagged_per_class", "action", "final_label",
+)  # fmt: skip
+
+
+def ranking_rows(
+    table: pd.DataFrame, decisions: pd.DataFrame, score: str = SUSPICION, budget: str = "5%", top: int | None = 50
+) -> list[dict[str, Any]]:
+    """The first `top` rows of the ranking (None: all) with their flags and decisions.
+
+    Args:
+        table: `Findings.table()`.
+        decisions: `Review.current()`.
+        score: "suspicion" or the name of a score; its percentile is each row's "score".
+        budget: as `Budget.parse` reads it.
+        top: how many rows.
+
+    Raises:
+        InputError: there is no such score; the message lists the names there are.
+        SettingsError: the budget cannot be read.
+    """
+    flagged = flag(table, score, Budget.parse(budget))
+    rows = flagged.assign(score=flagged[score_column(table, score)]).head(len(flagged) if top is None else max(top, 0))
+    return plain(with_decisions(rows, decisions).reset_index()[list(_SHOWN)])
+
+
+def with_decisions(table: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
+    """`table`, indexed by sample_id, with the columns of `Review.current()`; no decision: action "undecided"."""
+    joined = table.join(decisions[list(CURRENT)])
+    return joined.assign(action=joined["action"].fillna(UNDECIDED))
+
+
+def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each row as a dictionary of Python values; what is missing, or no finite number, is None."""
+    values = {str(name): [_plain(value) for value in column.tolist()] for name, column in table.items()}
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    unknown = value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value))
+    return None if unknown else value

@@ -1,0 +1,54 @@
+"""The default ranking, `suspicion`: which evidence it rests on, and when part of it must be left out.
+
+Mean percentile of two witnesses that err differently: `mean_el2n` (what the network said while it learned, the training's
+own passes, whole run) and `loo_ridge_margin` (what the features say about a label that was left out). Once a network has
+memorised its labels its features carry the wrong labels too, and the head drags the ranking down: then it is left out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from core.axes import Array, Bool, Float
+
+MEMORISED_GAP = 0.2
+FITTED = 0.98
+
+
+class Rule(NamedTuple):
+    """Which scores `suspicion` averages, and why."""
+
+    scores: tuple[str, ...]
+    memorised: bool
+    why: str
+
+
+def choose_rule(fitted: float, held_out_accuracy: float | None) -> Rule:
+    """Decide whether the head may speak.
+
+    Args:
+        fitted: share of training labels that the final network predicts, in evaluation mode.
+        held_out_accuracy: share of held-out given labels that it predicts; None where no row is held out.
+    """
+    both, alone = ("mean_el2n", "loo_ridge_margin"), ("mean_el2n",)
+    if held_out_accuracy is None:
+        if fitted < FITTED:
+            return Rule(both, False, f"the network fits {fitted:.0%} of its labels, so it has not memorised them")
+        return Rule(alone, True, f"the network fits {fitted:.0%} of its labels and no row is held out to show that it "
+                                 "understands them, so the head on its features is left out")  # fmt: skip
+    figures = f"the network fits {fitted:.0%} of its labels and {held_out_accuracy:.0%} of the held-out ones"
+    if fitted - held_out_accuracy > MEMORISED_GAP:
+        return Rule(alone, True, f"{figures}: it has memorised labels, so the head on its features is left out")
+    return Rule(both, False, f"{figures}: it has not memorised labels, so the head on its features counts")
+
+
+def combine(percentiles: dict[str, Float[Array, " n"]], rule: Rule) -> Float[Array, " n"]:
+    """Return the mean percentile of the rule's scores (not yet a percentile itself)."""
+    return np.asarray(np.mean([percentiles[name] for name in rule.scores], axis=0))
+
+
+def accuracy(right: Bool[Array, " n"], rows: Bool[Array, " n"]) -> float | None:
+    """Return the share of `rows` that are right, None where there are none."""
+    return float(right[rows].mean()) if rows.any() else None

@@ -1,0 +1,72 @@
+"""What a run may be told, checked when it is made. Every default has its reason beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from core.errors import SettingsError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class SiftSettings:
+    """Settings of `sift`. The budget is not among them: another budget asks for no new computation.
+
+    Raises:
+        SettingsError: a value is outside its range; the message names the setting, the value and the range.
+    """
+
+    seed: int = 0  # every random choice is a function of (seed, epoch, sample)
+    epochs: int | None = None  # None: 20, more for a small set (see `core.models.train.planned_epochs`)
+    batch_size: int = 64  # large enough for batch normalisation; 128 ranks human label errors worse (see core/models/train.py)
+    learning_rate: float = 0.2  # peak of the one-cycle schedule; measured on human label noise, see core/models/train.py
+    weight_decay: float = 5e-4  # with the augmentation it keeps wrong labels from being memorised
+    augment: bool = True  # shift by up to an eighth and, where `flip`, mirror
+    flip: bool | None = None  # None: as the source says (digits must not be mirrored)
+    image_size: int | None = None  # None: the images' own median side, kept within 28 to 64 pixels
+    trees: int = 1000  # 100 trees agree with themselves on half of the top 5 % only, 1,000 on three quarters
+    neighbours: int = 20  # the best k on human label noise (10 and 50 are worse)
+    maps: bool = True  # both UMAPs; the ranking does not need them
+    device: str = "auto"
+    precision: str = "auto"  # bfloat16 where the processor computes in it, else float32
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        self._within("seed", 0, 2**63 - 1)
+        self._within("batch_size", 2, 65_536)
+        self._within("learning_rate", 1e-6, 10.0)
+        self._within("weight_decay", 0.0, 1.0)
+        self._within("trees", 1, 100_000)
+        self._within("neighbours", 1, 1_000)
+        if self.epochs is not None:
+            self._within("epochs", 1, 10_000)
+        if self.image_size is not None:
+            self._within("image_size", 8, 512)
+        self._among("device", DEVICES)
+        self._among("precision", PRECISIONS)
+
+    def _within(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise SettingsError(f"{name} is {value!r}; give a number from {low:g} to {high:g}.")
+
+    def _among(self, name: str, known: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in known:
+            raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, in the order of their definition."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SiftSettings:
+        """Make settings from plain values; an unknown name is an error, not a guess."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise SettingsError(f"Unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}.")
+        return cls(**dict(values))

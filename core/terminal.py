@@ -1,0 +1,99 @@
+"""Progress for people: one moving line with rate and time left on a terminal, plain lines on a pipe.
+
+Both write to standard error, so that standard output holds results only.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from core.progress import Event
+
+EVERY = 10.0  # seconds between two lines on a pipe
+SETTLE = 0.5  # seconds before a rate is worth saying
+
+
+@dataclass
+class Narrator:
+    """Listens to `Event`s and writes them to a stream."""
+
+    stream: TextIO
+    moving: bool
+    _stage: str = ""
+    _begin: float = 0.0
+    _first: int = 0
+    _shown: float = field(default=0.0)
+
+    @classmethod
+    def on(cls, stream: TextIO) -> Narrator:
+        """Make one that moves on a terminal and prints lines elsewhere."""
+        return cls(stream, stream.isatty())
+
+    def __call__(self, event: Event) -> None:
+        """Write the event, if it is time to."""
+        now = time.monotonic()
+        if event.stage != self._stage:
+            self.close()
+            self._stage, self._begin, self._first, self._shown = event.stage, now, event.done, 0.0
+        finished = event.done >= event.total
+        if finished or now - self._shown >= (0.1 if self.moving else EVERY):
+            self._shown = now
+            self._write(describe(event, now - self._begin, event.done - self._first))
+
+    def close(self) -> None:
+        """End the moving line, if there is one."""
+        if self.moving and self._stage:
+            self.stream.write("\n")
+            self.stream.flush()
+        self._stage = ""
+
+    def _write(self, text: str) -> None:
+        self.stream.write(f"\r\x1b[2K{text}" if self.moving else f"{text}\n")
+        self.stream.flush()
+
+
+def describe(event: Event, seconds: float, done: int) -> str:
+    """Say where a stage stands: share, count, rate, time left, figures.
+
+    Args:
+        event: the report.
+        seconds: how long this stage has been running now.
+        done: units done in that time (a resumed stage did not start at 0).
+    """
+    parts = [f"{event.stage:<16} {event.done:,} of {event.total:,} {event.unit}"]
+    if done > 0 and seconds > SETTLE:
+        rate = done / seconds
+        parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+        left = (event.total - event.done) / rate
+        parts.append(f"{duration(left)} left" if event.done < event.total else f"took {duration(seconds)}")
+    if "epoch" in event.figures:
+        parts.append(f"epoch {event.figures['epoch']:.0f} of {event.figures['epochs']:.0f}")
+        parts.append(f"loss {event.figures['loss']:.3f}, accuracy on given labels {event.figures['accuracy']:.1%}")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them: `0.4 s`, `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
+    """Lay rows out in columns; `columns` maps keys to headings. Control characters are shown, never obeyed."""
+    cells = [[_plain(row.get(key)) for key in columns] for row in rows]
+    widths = [max(len(line[i]) for line in [list(columns.values()), *cells]) for i in range(len(columns))]
+    lines = [list(columns.values()), *cells]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _plain(value: object) -> str:
+    text = "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
