@@ -29,16 +29,16 @@ _WHERE = {
 __all__ = sorted(_WHERE)
 
 if TYPE_CHECKING:
-    from core.data.manifest import Manifest
-    from core.export.manifest import export_manifest
-    from core.findings import Findings
-    from core.gradients.last_layer import LastLayerGradients
-    from core.models.recorder import Recorder
-    from core.project import Project
-    from core.review.decisions import Review
-    from core.scores.forest import GradientForest
-    from core.settings import SiftSettings
-    from core.pipeline import sift
+    from core.data.manifest import Manifest as Manifest
+    from core.export.manifest import export_manifest as export_manifest
+    from core.findings import Findings as Findings
+    from core.gradients.last_layer import LastLayerGradients as LastLayerGradients
+    from core.models.recorder import Recorder as Recorder
+    from core.pipeline import sift as sift
+    from core.project import Project as Project
+    from core.review.decisions import Review as Review
+    from core.scores.forest import GradientForest as GradientForest
+    from core.settings import SiftSettings as SiftSettings
 
 
 def __getattr__(name: str) -> Any:

@@ -3,11 +3,11 @@
 | letter | runs over | letter | runs over |
 |---|---|---|---|
 | `n` | samples | `k` | nearest neighbours of a sample |
-| `d` | inputs of the last layer (the bias's constant 1 included where there is one) | `p` | columns of a random projection |
+| `d` | inputs of the last layer (with the bias's constant 1) | `p` | columns of a random projection |
 | `c` | classes | `t` | epochs of a recorded training |
 
-`Float[Array, "n d"]` reads: a numpy array of floating point numbers, one row per sample, one column per input. While the
-tests run, jaxtyping checks every such annotation on every call; in normal use they cost nothing.
+`Float[Array, "n d"]` reads: a numpy array of floating point numbers, one row per sample, one column per input. While
+the tests run, jaxtyping checks every such annotation on every call; in normal use they cost nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The `gradsift` command: parses, calls `core.commands`, prints. Nothing is computed or decided here.
 
-Exit status: 0 done, 1 a mistake that a person can mend (one line, no traceback), 130 stopped (the same command goes on).
+Exit status: 0 done, 1 a mistake that a person can mend (one line, no traceback), 130 stopped (the same command goes
+on).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _print(text: str) -> int:
     try:
         print(text, flush=True)
     except BrokenPipeError:  # `| head` has seen enough
-        sys.stdout = None  # type: ignore[assignment]  # or the interpreter complains when it flushes at exit
+        sys.stdout = None  # or the interpreter complains when it flushes at exit
     return 0
 
 
@@ -68,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the parser: one entry per command, each with an example."""
     top = _Parser(
         prog="gradsift",
-        description="Find the training images that hurt a classifier, decide image by image, export a cleaned manifest.",
+        description="Find the training images that hurt a classifier, decide one by one, export a cleaned manifest.",
     )
     top.add_argument("--version", action="version", version=f"gradsift {__version__}")
     entries = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -116,7 +117,9 @@ def _new(entries: Any) -> None:
     command.add_argument("--model", default="reference", metavar="SPEC", help="the network (default: reference)")
     command.add_argument("--labels", metavar="FILE[:COLUMN]", help="labels that replace the source's, joined by id")
     command.add_argument("--classes", metavar="FILE", type=Path, help="class names, one per line, in order")
-    command.add_argument("--val-fraction", type=float, default=0.1, metavar="F", help="held out if the source has no splits")
+    command.add_argument(
+        "--val-fraction", type=float, default=0.1, metavar="F", help="held out if the source has no splits"
+    )
     command.add_argument("--limit", type=int, metavar="N", help="at most N images, chosen per class")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of every random choice (default: 0)")
     for column in ("id", "label", "path", "split", "group"):
@@ -124,7 +127,9 @@ def _new(entries: Any) -> None:
 
 
 def _run_new(options: argparse.Namespace, progress: Progress) -> Answer:
-    columns = {f"{name}_column": getattr(options, f"{name}_column") for name in ("id", "label", "path", "split", "group")}
+    columns = {
+        f"{name}_column": getattr(options, f"{name}_column") for name in ("id", "label", "path", "split", "group")
+    }
     return commands.new(
         options.project, options.source, model=options.model, labels=options.labels, classes=options.classes,
         val_fraction=options.val_fraction, limit=options.limit, columns=columns, seed=options.seed, progress=progress,
@@ -132,12 +137,16 @@ def _run_new(options: argparse.Namespace, progress: Progress) -> Answer:
 
 
 def _sift(entries: Any) -> None:
-    command = _on_project(entries, "sift", "score every image; goes on where it stopped", "gradsift sift pets", _run_sift)
+    command = _on_project(
+        entries, "sift", "score every image; goes on where it stopped", "gradsift sift pets", _run_sift
+    )
     command.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (default: auto)")
     command.add_argument("--seed", type=int, metavar="N", help="of every random choice")
     command.add_argument("--epochs", type=int, metavar="N", help="of the reference training (default: 20 or more)")
     command.add_argument("--budget", metavar="5%|400", help="how many to flag: a share or a number of training images")
-    command.add_argument("--no-augment", dest="augment", action="store_const", const=False, help="train on the images as they are")
+    command.add_argument(
+        "--no-augment", dest="augment", action="store_const", const=False, help="train on the images as they are"
+    )
     command.add_argument("--no-flip", dest="flip", action="store_const", const=False, help="never mirror an image")
     command.add_argument("--no-maps", dest="maps", action="store_const", const=False, help="leave the two UMAPs out")
     command.add_argument("--image-size", type=int, metavar="PIXELS", help="side at which the network sees images")
@@ -187,7 +196,9 @@ def _decide(entries: Any) -> None:
     command.add_argument("--sample", nargs="+", action="extend", default=[], metavar="ID", help="which images")
     command.add_argument("--action", metavar="A", help="keep, relabel, exclude, unsure or undecided")
     command.add_argument("--label", metavar="L", help="the class to relabel to")
-    command.add_argument("--from", dest="table", type=Path, metavar="FILE.csv", help="columns sample_id, action[, label, note]")
+    command.add_argument(
+        "--from", dest="table", type=Path, metavar="FILE.csv", help="columns sample_id, action[, label, note]"
+    )
     command.add_argument("--reviewer", metavar="NAME", help="in whose name (default: the user logged in)")
     command.add_argument("--note", metavar="TEXT", help="why, in your words")
 

@@ -27,7 +27,7 @@ from core.project import Project, ProjectConfig
 from core.review.decisions import Review
 from core.review.flags import Budget, rank, share_flagged
 from core.review.flags import flag as flag_rows
-from core.review.present import plain, ranking_rows
+from core.review.present import heavy_on, plain, ranking_rows
 from core.settings import SiftSettings
 from core.terminal import duration, table
 
@@ -164,11 +164,7 @@ def show(project: Project, top: int, score: str, budget: str | None) -> Answer:
     rows = ranking_rows(findings.table(), decided, score, budget, top)
     columns = SHOWN if score == "suspicion" else {**SHOWN, "score": score}
     shares = share_flagged(flag_rows(findings.samples, score, Budget.parse(budget)))
-    uneven = ", ".join(
-        f"{row.Index} {row.flagged} (its share: {row.flagged_per_class})"
-        for row in shares.itertuples()
-        if row.flagged > 2 * row.flagged_per_class and row.flagged >= 5
-    )
+    uneven = ", ".join(heavy_on(shares))
     note = f"\na budget of {budget} falls heavily on {uneven}: rare or hard is not wrong" if uneven else ""
     return Answer(rows, table(list(rows), columns) + note)
 
@@ -176,7 +172,7 @@ def show(project: Project, top: int, score: str, budget: str | None) -> Answer:
 def scores(project: Project, out: Path) -> Answer:
     """Write one row per sample: labels, suspicion, the sentence, every score and raw value."""
     frame = project.findings().table().reset_index()
-    names = [name for name in frame if name.startswith(("score_", "raw_"))]
+    names = [str(name) for name in frame if str(name).startswith(("score_", "raw_"))]
     frame = frame[["sample_id", *EVIDENCE, *names]]
     (form,) = named([out.suffix.lstrip(".").lower()])
     if not out.absolute().parent.is_dir():
@@ -193,7 +189,9 @@ def scores(project: Project, out: Path) -> Answer:
 def problems(project: Project) -> Answer:
     """Every input that was set aside."""
     rows = plain(project.manifest().problems[["sample_id", "filepath", "reason"]])
-    return Answer(rows, table(list(rows), {"sample_id": "sample", "reason": "reason"}) if rows else "Nothing was set aside.")
+    return Answer(
+        rows, table(list(rows), {"sample_id": "sample", "reason": "reason"}) if rows else "Nothing was set aside."
+    )
 
 
 def decide(
@@ -225,7 +223,9 @@ def _events(file: Path) -> list[dict[str, str]]:
         found = ", ".join(reader.fieldnames or ()) or "none"
         raise InputError(f"{file} has no column {sorted(missing)[0]!r}, only: {found}. It needs sample_id and action.")
     rows = [{key: value for key, value in row.items() if key and value} for row in reader]
-    return [row | ({"label": row["final_label"]} if "final_label" in row and "label" not in row else {}) for row in rows]
+    return [
+        row | ({"label": row["final_label"]} if "final_label" in row and "label" not in row else {}) for row in rows
+    ]
 
 
 def _with_suspicion(project: Project, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -259,7 +259,8 @@ def export(project: Project, to: Path | None, formats: Sequence[str]) -> Answer:
     text = (
         f"{counts['after']:,} of {counts['before']:,} samples in {result.folder}: {counts['exclude']:,} excluded, "
         f"{counts['relabel']:,} relabelled, {counts['keep']:,} kept, {counts['unsure']:,} unsure, "
-        f"{counts['undecided']:,} undecided\n" + table(list(files), {"name": "file", "bytes": "bytes", "sha256": "sha256"})
+        f"{counts['undecided']:,} undecided\n"
+        + table(list(files), {"name": "file", "bytes": "bytes", "sha256": "sha256"})
     )
     return Answer({"folder": str(result.folder), "counts": dict(counts), "files": files}, text)
 
@@ -280,7 +281,9 @@ def status(project: Project) -> Answer:
     if project.sifted:
         run = project.run
         data["suspicion"] = run["suspicion"]
-        lines.append(f"scored; suspicion rests on {' and '.join(run['suspicion']['scores'])}: {run['suspicion']['why']}")
+        lines.append(
+            f"scored; suspicion rests on {' and '.join(run['suspicion']['scores'])}: {run['suspicion']['why']}"
+        )
     lines.append("a run is working on it now" if data["running"] else "no run is working on it")
     made = ", ".join(f"{name} {count:,}" for name, count in data["decisions"].items()) or "none"
     lines.append(f"decisions: {made}; exports: {len(exports)}")
@@ -303,7 +306,7 @@ def demo(folder: Path, data: str, progress: Progress) -> Answer:
     text = (
         f"{found['planted']:,} label errors were planted in the training images of {data}.\n"
         f"Among the first {found['reviewed']:,} of the ranking stand {found['found']:,} of them "
-        f"({found['found'] / max(found['planted'], 1):.0%}); a random order would show {found['found_at_random']:.0f}.\n"
+        f"({found['found'] / max(found['planted'], 1):.0%}); a random order shows {found['found_at_random']:.0f}.\n"
         f"It took {duration(result['seconds'])}.\nnext: gradsift show {folder}"
     )
     return Answer(result, text)
@@ -313,12 +316,13 @@ def planted_found(manifest: Manifest, findings: Findings) -> dict[str, int | flo
     """Count the planted errors among as many of the ranking's first as were planted, and how many chance would show."""
     if "true_label" not in manifest.rows:
         raise GradSiftError("This source has no planted errors whose truth is known; use digits.")
-    wrong = manifest.rows.set_index("sample_id").eval("given_label != true_label")
+    rows = manifest.rows
+    wrong = pd.Series((rows["given_label"] != rows["true_label"]).to_numpy(), index=rows["sample_id"])
     order = rank(findings.samples).index
-    planted = int(wrong[order].sum())
+    planted = int(wrong.loc[order].sum())
     return {
         "planted": planted,
         "reviewed": planted,
-        "found": int(wrong[order[:planted]].sum()),
+        "found": int(wrong.loc[order[:planted]].sum()),
         "found_at_random": round(planted * planted / max(len(order), 1), 1),
     }

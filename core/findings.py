@@ -1,7 +1,7 @@
 """The frozen record of one run: where the measuring half ends and the deciding half begins.
 
-`Findings` holds one row of evidence per image and the arrays behind it. It is plain numpy and pandas: reading it needs no
-torch. Arrays are mapped from disk, so opening the findings of a million images is cheap.
+`Findings` holds one row of evidence per image and the arrays behind it. It is plain numpy and pandas: reading it
+needs no torch. Arrays are mapped from disk, so opening the findings of a million images is cheap.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPACES = ("features", "gradients")
 
 
 class Neighbours(NamedTuple):
-    """The nearest training images of each image, nearest first; rows count as in the table."""
+    """Row positions of the nearest training images of each image, nearest first, and their cosine similarities."""
 
     rows: Integer[Array, "n k"]
     similarity: Float[Array, "n k"]
@@ -37,7 +37,8 @@ class Findings:
     """What one run found.
 
     Attributes:
-        samples: indexed by `sample_id`: `EVIDENCE`, then `score_<name>` (percentile 0-100 among the rows of its own kind,
+        samples: indexed by `sample_id`: `EVIDENCE`, then `score_<name>` (percentile 0-100 among the rows of its own
+        kind,
             trained on or held out; high = suspicious) and `raw_<name>` (the textbook value in its textbook sign).
         classes: class names; the columns of `head_probabilities`.
         run: what was computed from what, with which settings, versions and device, and which rule `suspicion` followed.
@@ -65,7 +66,7 @@ class Findings:
     @property
     def score_names(self) -> tuple[str, ...]:
         """Names that `score_<name>` and `raw_<name>` columns exist for."""
-        return tuple(name.removeprefix("score_") for name in self.samples if name.startswith("score_"))
+        return tuple(str(name).removeprefix("score_") for name in self.samples if str(name).startswith("score_"))
 
     def in_memory(self) -> Findings:
         """Return the same findings with nothing left on disk."""

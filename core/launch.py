@@ -1,7 +1,7 @@
 """The `gradsift` command's first step, installed as the module `gradsift`: find our `core`, or say whose was found.
 
-`core` is a common name. Where another package of that name comes first on the path, an import error deep inside it would
-help nobody, so this module looks before it leaps. It is the only file that is installed outside `core`.
+`core` is a common name. Where another package of that name comes first on the path, an import error deep inside it
+would help nobody, so this module looks before it leaps. It is the only file that is installed outside `core`.
 """
 
 import importlib

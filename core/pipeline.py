@@ -34,7 +34,7 @@ from core.axes import Array
 from core.data.manifest import Manifest
 from core.data.pixels import decode_all, image_digest, image_side
 from core.errors import InputError, ModelError
-from core.findings import Findings, Neighbours, load_neighbours, save_neighbours
+from core.findings import Findings, load_neighbours, save_neighbours
 from core.gradients.last_layer import LastLayerGradients
 from core.gradients.sketch import sketch
 from core.models import device
@@ -85,7 +85,7 @@ def sift(
     settings = settings or (project.config.settings if project else SiftSettings())
     stages = stages or (project.stages if project else None)
     holder: AbstractContextManager[Any] = nullcontext() if stages else TemporaryDirectory(prefix="gradsift-")
-    with (project.lock() if project else nullcontext()), holder as temporary:
+    with project.lock() if project else nullcontext(), holder as temporary:
         run = _Run(rows, settings, stages or Stages(Path(temporary)), progress or Progress())
         folders = run.all()
         if project:
@@ -189,7 +189,8 @@ class _Run:
         return History(**{name: np.load(folder / f"history_{name}.npy") for name in History.__dataclass_fields__})
 
     def _array(self, stage: str, name: str) -> Array:
-        return np.load(self.folders[stage] / f"{name}.npy")
+        array: Array = np.load(self.folders[stage] / f"{name}.npy")
+        return array
 
     @cached_property
     def gradients(self) -> LastLayerGradients:
@@ -200,9 +201,9 @@ class _Run:
     def _neighbours(self, folder: Path) -> dict[str, Any]:
         train_rows, k = self.manifest.train, self.settings.neighbours
         near = feature_neighbours(self._array("features", "features"), k, train_rows, self.progress)
-        save_neighbours(folder, "features", Neighbours(*near))
+        save_neighbours(folder, "features", near)
         near = gradient_neighbours(self.gradients, k, train_rows, self.progress)
-        save_neighbours(folder, "gradients", Neighbours(*near))
+        save_neighbours(folder, "gradients", near)
         return {"k": k}
 
     def _scores(self, folder: Path) -> dict[str, Any]:
@@ -217,7 +218,10 @@ class _Run:
 
     def _map(self, folder: Path) -> dict[str, Any]:
         near, seed = dict(load_neighbours(self.folders["neighbours"])), self.settings.seed
-        points = {"features": self._array("features", "features"), "gradients": sketch(self.gradients, SKETCH_COLUMNS, seed)}
+        points = {
+            "features": self._array("features", "features"),
+            "gradients": sketch(self.gradients, SKETCH_COLUMNS, seed),
+        }
         for space, array in points.items():
             np.save(folder / f"{space}.npy", umap_map(array, near[space], seed, progress=self.progress))
         return {"sketch_columns": SKETCH_COLUMNS}
@@ -229,7 +233,10 @@ def _flip(manifest: Manifest, settings: SiftSettings) -> bool:
 
 def _final_pass(task: Task, trained: Trained, progress: Progress) -> dict[str, Array]:
     """Return logits and inputs of the last layer, and features: the inputs averaged over the image and its mirror."""
-    rows, compute = np.arange(len(task.labels)), device.choose(str(next(trained.network.parameters()).device.type), "float32")
+    rows, compute = (
+        np.arange(len(task.labels)),
+        device.choose(str(next(trained.network.parameters()).device.type), "float32"),
+    )
     found: dict[str, list[Array]] = {"logits": [], "inputs": [], "mirrored": []}
     for some, logits, inputs in evaluate(trained.network, task, trained.statistics, compute, rows):
         found["logits"].append(logits)

@@ -1,8 +1,8 @@
 """How long work reports where it is, and how it learns that it should stop.
 
-Work calls `progress.report(stage, done, total, unit)` at least once per batch. The listener (a terminal, a log, a page)
-gets an `Event`; where a stop was asked for, `report` raises `Stopped`, so that work ends within a batch. Work itself never
-prints and never looks at a clock.
+Work calls `progress.report(stage, done, total, unit)` at least once per batch. The listener (a terminal, a log, a
+page) gets an `Event`; where a stop was asked for, `report` raises `Stopped`, so that work ends within a batch. Work
+itself never prints and never looks at a clock.
 """
 
 from __future__ import annotations

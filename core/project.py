@@ -121,9 +121,13 @@ class Project:
         try:
             stored = tomllib.loads((path / "project.toml").read_text("utf-8"))
         except FileNotFoundError as error:
-            raise ProjectError(f"{path} is no project: it has no project.toml. Make one with `gradsift new`.") from error
+            raise ProjectError(
+                f"{path} is no project: it has no project.toml. Make one with `gradsift new`."
+            ) from error
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ProjectError(f"{path / 'project.toml'} cannot be read: {error}. Mend it or make a new project.") from error
+            raise ProjectError(
+                f"{path / 'project.toml'} cannot be read: {error}. Mend it or make a new project."
+            ) from error
         return cls(path, _read_config(path, stored))
 
     def with_config(self, **changes: Any) -> Project:
@@ -160,7 +164,9 @@ class Project:
                 self.folder / "manifest.parquet", self.folder / "problems.parquet", source, self.config.classes
             )
         except OSError as error:
-            raise ProjectError(f"The manifest of {self.folder} cannot be read: {error}. Make the project anew.") from error
+            raise ProjectError(
+                f"The manifest of {self.folder} cannot be read: {error}. Make the project anew."
+            ) from error
 
     @property
     def sifted(self) -> bool:

@@ -22,8 +22,12 @@ class SiftSettings:
 
     seed: int = 0  # every random choice is a function of (seed, epoch, sample)
     epochs: int | None = None  # None: 20, more for a small set (see `core.models.train.planned_epochs`)
-    batch_size: int = 64  # large enough for batch normalisation; 128 ranks human label errors worse (see core/models/train.py)
-    learning_rate: float = 0.2  # peak of the one-cycle schedule; measured on human label noise, see core/models/train.py
+    batch_size: int = (
+        64  # large enough for batch normalisation; 128 ranks human label errors worse (see core/models/train.py)
+    )
+    learning_rate: float = (
+        0.2  # peak of the one-cycle schedule; measured on human label noise, see core/models/train.py
+    )
     weight_decay: float = 5e-4  # with the augmentation it keeps wrong labels from being memorised
     augment: bool = True  # shift by up to an eighth and, where `flip`, mirror
     flip: bool | None = None  # None: as the source says (digits must not be mirrored)

@@ -91,7 +91,9 @@ def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
     cells = [[_plain(row.get(key)) for key in columns] for row in rows]
     widths = [max(len(line[i]) for line in [list(columns.values()), *cells]) for i in range(len(columns))]
     lines = [list(columns.values()), *cells]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def _plain(value: object) -> str:

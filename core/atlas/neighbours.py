@@ -11,7 +11,6 @@ equally near ones come in the order of their rows; a zero vector has similarity 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,17 +18,11 @@ from torch import Tensor
 
 from core.axes import Array, Bool, Float, Int
 from core.errors import InputError, SettingsError
+from core.findings import Neighbours
 from core.gradients.last_layer import LastLayerGradients
 from core.progress import Progress
 
 _BLOCK_BYTES = 64 * 2**20  # of similarities at a time
-
-
-class Neighbours(NamedTuple):
-    """For each sample the row positions of its nearest, nearest first, and their cosine similarities (-1..1)."""
-
-    rows: Int[Array, "n k"]
-    similarity: Float[Array, "n k"]
 
 
 def feature_neighbours(

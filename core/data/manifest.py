@@ -19,8 +19,8 @@ import pandas as pd
 import pyarrow as pa
 
 from core.axes import Array, Bool, Int
+from core.chance import sample_keys, uniform
 from core.data.images import Measured, measure, read_decoded
-from core.data.noise import uniforms
 from core.data.sources import Source, SourceOptions, SourceRows, open_source
 from core.data.sources.base import PROBLEM_COLUMNS, file_error, problems_frame
 from core.data.sources.labels import INTEGER, name_labels, read_classes, read_labels
@@ -145,7 +145,7 @@ def hold_out(ids: Sequence[str], labels: Sequence[str], fraction: float | int, s
 
     Those with the lowest random numbers of their class go, so the choice does not depend on the order of the rows.
     """
-    draws = pd.Series(uniforms(seed, ids, "split"))
+    draws = pd.Series(uniform(sample_keys(ids), seed, "split"))
     classes = pd.Series(list(labels), dtype=object)
     rank = draws.groupby(classes).rank(method="first").to_numpy()
     count = classes.groupby(classes).transform("size").to_numpy(dtype=np.int64)
@@ -159,7 +159,9 @@ def choose(frame: pd.DataFrame, limit: int, seed: int) -> Bool[Array, " n"]:
     strata = pd.Series([json.dumps(pair) for pair in zip(frame["split"], frame["given_label"], strict=True)])
     sizes = strata.value_counts().sort_index()
     quota = dict(zip(sizes.index, _shares(sizes.to_numpy(dtype=np.int64), limit), strict=True))
-    rank = pd.Series(uniforms(seed, list(frame["sample_id"]), "limit")).groupby(strata).rank(method="first")
+    rank = (
+        pd.Series(uniform(sample_keys(frame["sample_id"].tolist()), seed, "limit")).groupby(strata).rank(method="first")
+    )
     chosen: Bool[Array, " n"] = np.asarray(rank.to_numpy() <= strata.map(quota).to_numpy(), dtype=bool)
     return chosen
 

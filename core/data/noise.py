@@ -10,25 +10,13 @@ Planted noise is easier to find than human noise: report both, never one for the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from core.axes import Array, Float, Int, Integer
+from core.chance import sample_keys, uniform
 from core.errors import SettingsError
-
-
-def uniforms(seed: int, ids: Sequence[str], purpose: str) -> Float[Array, " n"]:
-    """Return one number in [0, 1) per sample: the first 53 bits of BLAKE2b over (seed, purpose, id)."""
-    start = hashlib.blake2b(f"{seed}\0{purpose}\0".encode(), digest_size=8)
-
-    def bits(sample_id: str) -> int:
-        digest = start.copy()
-        digest.update(sample_id.encode("utf-8", "surrogatepass"))
-        return int.from_bytes(digest.digest(), "big") >> 11
-
-    return np.fromiter((bits(sample_id) for sample_id in ids), dtype=np.float64, count=len(ids)) / 2.0**53
 
 
 def plant_uniform(
@@ -50,9 +38,10 @@ def plant_uniform(
         raise SettingsError(f"The share of planted errors is {fraction!r}; give a number from 0 to 1.")
     if n_classes < 2:
         raise SettingsError(f"Planting errors needs at least 2 classes, not {n_classes}.")
-    order = np.argsort(uniforms(seed, ids, "noise: which"), kind="stable")
+    keys = sample_keys(ids)
+    order = np.argsort(uniform(keys, seed, "noise: which"), kind="stable")
     moved = order[: int(fraction * len(ids) + 0.5)]
-    steps = 1 + (uniforms(seed, ids, "noise: where") * (n_classes - 1)).astype(np.int64)
+    steps = 1 + (uniform(keys, seed, "noise: where") * (n_classes - 1)).astype(np.int64)
     planted = labels.astype(np.int64)
     planted[moved] = (planted[moved] + steps[moved]) % n_classes
     return planted
@@ -77,6 +66,6 @@ def plant_confusion(
     edges = np.cumsum(confusion, axis=1)
     # Rounding may leave the last edge a hair below 1, and a draw must never fall past it into a class without weight.
     edges /= edges[:, -1:]
-    draws = uniforms(seed, ids, "noise: confusion")
+    draws = uniform(sample_keys(ids), seed, "noise: confusion")
     drawn: Int[Array, " n"] = (edges[labels] <= draws[:, None]).sum(axis=1).astype(np.int64)
     return drawn

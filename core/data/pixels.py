@@ -39,7 +39,7 @@ def image_digest(manifest: Manifest) -> str:
 
 
 def decode_all(manifest: Manifest, side: int, path: Path, progress: Progress) -> None:
-    """Decode every image to `side` x `side` RGB bytes and write them, in manifest order, as `path` (.npy, n side side 3).
+    """Decode every image to `side` x `side` RGB bytes, in manifest order, into `path` (.npy, n side side 3).
 
     Raises:
         InputError: images that could be read when the project was made cannot be read any more.

@@ -57,7 +57,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
 def _computes_bfloat16(device: str) -> bool:
     """Whether products in bfloat16 run natively (an emulated bfloat16 is slower than float32)."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
         return False
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -1,10 +1,13 @@
 """The reference network: small, residual, batch-normalised, at home at 28 to 64 pixels, about 0.43 M parameters.
 
-It exists to read label evidence off its own training, not to win a benchmark: 10,000 CIFAR images x 20 epochs take about
-a minute on two cores. The last layer is linear, so its gradient is `errors x inputs` (see `core.gradients.last_layer`).
+It exists to read label evidence off its own training, not to win a benchmark: 10,000 CIFAR images x 20 epochs take
+about a minute on two cores. The last layer is linear, so its gradient is `errors x inputs` (see
+`core.gradients.last_layer`).
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +44,7 @@ class ReferenceNetwork(nn.Module):
         super().__init__()
         stem = [nn.Conv2d(3, STEM, 3, padding=1, bias=False), nn.BatchNorm2d(STEM), nn.ReLU()]
         widths = (STEM, *WIDTHS)
-        blocks = [Block(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+        blocks = [Block(a, b) for a, b in pairwise(widths)]
         self.features = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(WIDTHS[-1], classes)
 

@@ -1,8 +1,8 @@
 """What a training says about each sample while it runs, for next to nothing: one row per sample and epoch.
 
-`Recorder.log` takes the logits that the training computes anyway (augmented view, batch statistics, before the update:
-on human label noise they rank wrong labels better than an extra evaluation pass) and keeps six numbers of them. It serves
-the reference training and any training loop of one's own:
+`Recorder.log` takes the logits that the training computes anyway (augmented view, batch statistics, before the
+update: on human label noise they rank wrong labels better than an extra evaluation pass) and keeps six numbers of
+them. It serves the reference training and any training loop of one's own:
 
     recorder = Recorder(sample_ids)                      # or Recorder(project)
     for epoch in range(epochs):
@@ -160,7 +160,9 @@ class Recorder:
         have = len(self._history.learning_rate)
         if epochs > have:
             more = History.empty(epochs - have, len(self.sample_ids)).arrays()
-            self._history = History(**{name: np.concatenate([a, more[name]]) for name, a in self._history.arrays().items()})
+            self._history = History(
+                **{name: np.concatenate([a, more[name]]) for name, a in self._history.arrays().items()}
+            )
 
 
 def _array(values: Any) -> Any:
@@ -168,4 +170,10 @@ def _array(values: Any) -> Any:
     if values is None or isinstance(values, np.ndarray):
         return values
     detach = getattr(values, "detach", None)
-    return np.asarray(detach().float().cpu() if detach is not None and values.is_floating_point() else values.cpu() if detach is not None else values)
+    return np.asarray(
+        detach().float().cpu()
+        if detach is not None and values.is_floating_point()
+        else values.cpu()
+        if detach is not None
+        else values
+    )

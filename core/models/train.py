@@ -1,9 +1,9 @@
 """Train the reference network on the given labels and record what the training says about every sample.
 
-One-cycle SGD, flip-and-shift augmentation, no early stopping, no best epoch. Every random choice is a function of (seed,
-epoch, sample) (`core.models.chance`), the schedule is a function of the step, and a checkpoint is written after every
-epoch: a training that was stopped or killed goes on to the same bits as an undisturbed one (same machine, versions and
-thread count).
+One-cycle SGD, flip-and-shift augmentation, no early stopping, no best epoch. Every random choice is a function of
+(seed, epoch, sample) (`core.chance`), the schedule is a function of the step, and a checkpoint is written
+after every epoch: a training that was stopped or killed goes on to the same bits as an undisturbed one (same machine,
+versions and thread count).
 
 Held-out rows are never trained on; they are evaluated once per epoch, without augmentation, and recorded beside the
 others, which is also how `window` can tell when memorisation sets in.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from core import chance
 from core.axes import Array, Bool, Float, Integer, UInt8
 from core.errors import ModelError
-from core.models import chance
 from core.models.device import Compute, seeded
 from core.models.network import ReferenceNetwork, reference_network
 from core.models.recorder import History, Recorder
@@ -68,11 +68,11 @@ class Trained:
 
 
 def planned_epochs(settings: SiftSettings, rows: int) -> int:
-    """Return the epochs of a run: as set, else 20, and up to 60 where 20 would be fewer than 800 steps."""
+    """Return the epochs of a run: as set, else 20, and up to 60 where 20 would be fewer than 500 steps."""
     if settings.epochs is not None:
         return settings.epochs
     steps = math.ceil(rows / settings.batch_size)
-    return min(60, max(20, math.ceil(800 / steps)))
+    return min(60, max(20, math.ceil(500 / steps)))
 
 
 def rate_and_momentum(step: int, steps: int, peak: float) -> tuple[float, float]:
@@ -106,9 +106,7 @@ def train(task: Task, settings: SiftSettings, compute: Compute, folder: Path, pr
 class _Run:
     """One training in progress."""
 
-    def __init__(
-        self, task: Task, settings: SiftSettings, compute: Compute, folder: Path, progress: Progress
-    ) -> None:
+    def __init__(self, task: Task, settings: SiftSettings, compute: Compute, folder: Path, progress: Progress) -> None:
         self.task, self.settings, self.compute, self.folder, self.progress = task, settings, compute, folder, progress
         self.rows = np.flatnonzero(task.train)
         self.keys = chance.sample_keys(task.sample_ids)
@@ -125,7 +123,9 @@ class _Run:
     def train_epoch(self, epoch: int) -> None:
         """Run every training row through the network once, in an order of this epoch's own."""
         settings, steps = self.settings, len(self.batches) - 1
-        order = self.rows[np.argsort(chance.uniform(self.keys[self.rows], settings.seed, "order", epoch), kind="stable")]
+        order = self.rows[
+            np.argsort(chance.uniform(self.keys[self.rows], settings.seed, "order", epoch), kind="stable")
+        ]
         self.network.train()
         rates, loss_sum, right = [], 0.0, 0
         for step, (begin, end) in enumerate(zip(self.batches, self.batches[1:], strict=False)):
@@ -149,7 +149,7 @@ class _Run:
             logits, inputs = self.network(images)
         loss = functional.cross_entropy(logits, labels)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimiser.step()
         logged = logits.detach().cpu().numpy()
         value = float(loss.detach())
@@ -267,10 +267,9 @@ def shifted(images: Tensor, reach: int, down: Array, right: Array, mirrored: Arr
     return padded[sample, lines[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
 
-def replace(path: Path, write: object) -> None:
+def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: under a temporary name, flushed to disk, then renamed."""
     temporary = path.with_name(f".{path.name}.part")
-    assert callable(write)
     write(temporary)
     with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
@@ -279,7 +278,7 @@ def replace(path: Path, write: object) -> None:
 
 def _save_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     with path.open("wb") as handle:
-        np.savez(handle, **dict(arrays))
+        np.savez(handle, allow_pickle=False, **arrays)
 
 
 def _even_batches(rows: int, size: int) -> list[int]:

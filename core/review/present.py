@@ -13,6 +13,7 @@ import pandas as pd
 from core.review.decisions import CURRENT, UNDECIDED
 from core.review.flags import SUSPICION, Budget, flag, score_column
 
+FEW = 5  # fewer flags on a class are no pattern
 _SHOWN = (
     "rank", "sample_id", "filepath", "given_label", "suggested_label", "suggested_prob", "suspicion", "score", "reason",
     "flagged", "flagged_per_class", "action", "final_label",
@@ -38,6 +39,14 @@ def ranking_rows(
     flagged = flag(table, score, Budget.parse(budget))
     rows = flagged.assign(score=flagged[score_column(table, score)]).head(len(flagged) if top is None else max(top, 0))
     return plain(with_decisions(rows, decisions).reset_index()[list(_SHOWN)])
+
+
+def heavy_on(shares: pd.DataFrame) -> list[str]:
+    """Name the classes of `share_flagged` that the global cut flags more than twice as often as their size calls for."""
+    flagged, fair = shares["flagged"].to_numpy(int), shares["flagged_per_class"].to_numpy(int)
+    heavy = (flagged > 2 * fair) & (flagged >= FEW)
+    rows = zip(shares.index[heavy], flagged[heavy], fair[heavy], strict=True)
+    return [f"{name} {count} (its share: {share})" for name, count, share in rows]
 
 
 def with_decisions(table: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:

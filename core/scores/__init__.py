@@ -1,7 +1,7 @@
 """The table of scores: every score there is, what it means, which end is suspicious, and where it comes from.
 
-A new score is one more entry. `raw_<name>` is what `compute` returns (textbook value, textbook sign); `score_<name>` is its
-percentile after the sign of this table, so that high always means suspicious (`percentile`).
+A new score is one more entry. `raw_<name>` is what `compute` returns (textbook value, textbook sign); `score_<name>`
+is its percentile after the sign of this table, so that high always means suspicious (`percentile`).
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ _LAST_LAYER = (
           "removes the bottom", _LEARNING, "last layer",
           lambda e: difficulty.self_confidence(e.probabilities, e.labels)),
     Score("entropy", "Entropy", "How unsure the network is, whatever the label.", +1,
-          "active learning labels the top", "Shannon 1948", "last layer", lambda e: difficulty.entropy(e.probabilities)),
+          "active learning labels the top", "Shannon 1948", "last layer",
+          lambda e: difficulty.entropy(e.probabilities)),
 )  # fmt: skip
 
 _RECORDED = (
@@ -112,7 +113,7 @@ _RECORDED = (
           "trains on the top", f"{_MAPS}, section 2", "history", lambda e: dynamics.variability(e.history)),
     Score("correctness", "Correctness", "Number of epochs in which the given label was predicted.", -1,
           "low: checks the label", f"{_MAPS}, section 2", "history", lambda e: dynamics.correctness(e.history)),
-    Score("forgetting", "Forgetting events", "How often the label was learned and lost again; never learned counts most.",
+    Score("forgetting", "Forgetting events", "How often the label was learned and lost; never learned counts most.",
           +1, "removes the bottom", "Toneva et al. 2019, definition 2.1", "history",
           lambda e: dynamics.forgetting(e.history)),
     Score("first_learned", "First learned", "First epoch in which the given label was predicted.", +1,

@@ -1,6 +1,7 @@
 """Scores of the last checkpoint's probabilities: how wrong and how unsure the network is about a sample now.
 
-All of them go blind once a network has memorised its labels (every gradient vanishes): then look at `core.scores.dynamics`.
+All of them go blind once a network has memorised its labels (every gradient vanishes): then look at
+`core.scores.dynamics`.
 """
 
 from __future__ import annotations

@@ -73,13 +73,13 @@ def first_learned(history: History) -> Float[Array, " n"]:
 
 
 def self_influence(history: History) -> Float[Array, " n"]:
-    """TracIn of a sample on itself, last layer: sum over epochs of rate x |error|^2 |input|^2 (Pruthi et al. 2020, eq. 4)."""
+    """TracIn of a sample on itself: sum over epochs of rate x |error|^2 |input|^2 (Pruthi et al. 2020, eq. 4)."""
     squared = (history.error_norm.astype(np.float64) * history.input_norm) ** 2
     return np.asarray(np.nansum(history.learning_rate[:, None] * squared, axis=0))
 
 
 def tracked_probabilities(history: History, given: Array, classes: int) -> Float[Array, "n c"]:
-    """Mean probability of each class over the run, from the two classes recorded per epoch (a lower bound of the rest)."""
+    """Mean probability of each class over the run, from the two recorded per epoch (a lower bound of the rest)."""
     samples = np.arange(given.shape[0])
     total = np.zeros((len(samples), classes))
     total[samples, given] = _mean(history.given_prob)
@@ -95,8 +95,8 @@ def window(history: History, train: Bool[Array, " n"]) -> Window:
     """Find the epoch from which the training learns labels by heart.
 
     That is the first epoch whose running accuracy on given labels exceeds the held-out accuracy by more than
-    `MEMORISING_GAP` and by more than twice the held-out accuracy's standard error, and stays so. Without held-out rows it
-    cannot be told, and the window is the whole run.
+    `MEMORISING_GAP` and by more than twice the held-out accuracy's standard error, and stays so. Without held-out
+    rows it cannot be told, and the window is the whole run.
     """
     epochs, held_out = len(history.learning_rate), ~train
     if not held_out.any():

@@ -1,9 +1,9 @@
 """What the features say about a label when that label is left out: an exact leave-one-out ridge head, and neighbours.
 
-The head is ridge regression from standardised features to one-hot labels. Leaving row i out of a ridge regression needs no
-second fit: with hat matrix H, the left-out residual is `(y_i - f_i) / (1 - H_ii)` (Allen's PRESS). So all n heads that each
-never saw one label come out of one eigendecomposition, in a fraction of a second, with the ridge strength that minimises
-the leave-one-out squared error.
+The head is ridge regression from standardised features to one-hot labels. Leaving row i out of a ridge regression
+needs no second fit: with hat matrix H, the left-out residual is `(y_i - f_i) / (1 - H_ii)` (Allen's PRESS). So all n
+heads that each never saw one label come out of one eigendecomposition, in a fraction of a second, with the ridge
+strength that minimises the leave-one-out squared error.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The default ranking, `suspicion`: which evidence it rests on, and when part of it must be left out.
 
-Mean percentile of two witnesses that err differently: `mean_el2n` (what the network said while it learned, the training's
-own passes, whole run) and `loo_ridge_margin` (what the features say about a label that was left out). Once a network has
-memorised its labels its features carry the wrong labels too, and the head drags the ranking down: then it is left out.
+Mean percentile of two witnesses that err differently: `mean_el2n` (what the network said while it learned, the
+training's own passes, whole run) and `loo_ridge_margin` (what the features say about a label that was left out). Once
+a network has memorised its labels its features carry the wrong labels too, and the head drags the ranking down: then
+it is left out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From the record, the factors and the neighbours to one row of evidence per image.
 
-`evidence_table` computes every score of the table, chooses the rule of `suspicion`, works out which label each image should
-carry, and writes the sentence.
+`evidence_table` computes every score of the table, chooses the rule of `suspicion`, works out which label each image
+should carry, and writes the sentence.
 """
 
 from __future__ import annotations
@@ -49,11 +49,17 @@ def evidence_table(
     rule = choose_rule(accuracy(right, train) or 0.0, accuracy(right, ~train))
     raw = {name: score.compute(evidence) for name, score in SCORES.items()}
     shares = {name: percentile(score.sign * raw[name], train) for name, score in SCORES.items()}
-    table = pd.DataFrame({"sample_id": manifest.ids, "filepath": manifest.rows["filepath"], "split": manifest.rows["split"]})
+    table = pd.DataFrame(
+        {"sample_id": manifest.ids, "filepath": manifest.rows["filepath"], "split": manifest.rows["split"]}
+    )
     table = table.assign(**_labels(evidence, rule, np.asarray(classes, dtype=object)))
     table["suspicion"] = percentile(combine(shares, rule), train)
-    table["reason"] = reasons(_spoken(table, evidence, shares["oga_l2"], right, np.asarray(classes, dtype=object))).to_numpy()
-    columns = {f"score_{name}": share for name, share in shares.items()} | {f"raw_{n}": value for n, value in raw.items()}
+    table["reason"] = reasons(
+        _spoken(table, evidence, shares["oga_l2"], right, np.asarray(classes, dtype=object))
+    ).to_numpy()
+    columns = {f"score_{name}": share for name, share in shares.items()} | {
+        f"raw_{n}": value for n, value in raw.items()
+    }
     table = pd.concat([table, pd.DataFrame(columns)], axis=1).set_index("sample_id")
     progress.report("scores", len(SCORES), len(SCORES), "scores")
     run = {
@@ -118,4 +124,3 @@ def _spoken(
         fitted=right,
         learned_share=evidence.history.correct.mean(0),
     )
-

@@ -1,10 +1,10 @@
-"""The forest on the factors beside scikit-learn's on the dense matrix: seconds and peak memory, each in a fresh process.
+"""The forest on the factors beside scikit-learn's on the dense matrix: seconds and peak memory, each in a new process.
 
     python tests/bench/forest.py              the comparison, and alone on wider and longer data
     python tests/bench/forest.py --only small the comparison alone
 
 Both start from the same factors (softmax errors, half-sparse features). scikit-learn first has to multiply them out.
-Every row runs on the number of threads it names; scikit-learn uses one, as it does by default. Compiling is named apart.
+Every row runs on the threads it names; scikit-learn uses one, as it does by default. Compiling is named apart.
 """
 
 from __future__ import annotations
@@ -67,22 +67,17 @@ def ours(size):
     from core.scores.forest import GradientForest
 
     tiny = LastLayerGradients(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
-    clock = Clock()
+    compiling = Clock()
     GradientForest(2).fit(tiny).score(tiny)
-    clock.lap("compile")
+    compiling.lap("compile")
     g = factors(*SIZES[size])
-    before, clock = peak_mb(), _report(clock)
+    before, clock = peak_mb(), Clock()
     forest = GradientForest(TREES).fit(g)
     clock.lap("fit")
     forest.score(g)
     clock.lap("score")
-    return clock.seconds | {"memory": peak_mb() - before, "factors": (g.errors.nbytes + g.inputs.nbytes) / 1e6}
-
-
-def _report(clock):
-    fresh = Clock()
-    fresh.seconds |= clock.seconds
-    return fresh
+    size_mb = (g.errors.nbytes + g.inputs.nbytes) / 1e6
+    return compiling.seconds | clock.seconds | {"memory": peak_mb() - before, "factors": size_mb}
 
 
 def theirs(size):
@@ -124,9 +119,7 @@ def main(sizes):
     with tempfile.TemporaryDirectory() as empty:
         cold = measured("ours", "small", 1, NUMBA_CACHE_DIR=empty)["compile"]
     warm = measured("ours", "small", 1)
-    print(
-        f"{cores} cores, {TREES} trees; compiling: {cold:.1f} s the first time, {warm['compile']:.1f} s from the cache\n"
-    )
+    print(f"{cores} cores, {TREES} trees; compiling: {cold:.1f} s at first, {warm['compile']:.1f} s from the cache\n")
     print(f"{'':34s}{'threads':>8s}{'build s':>10s}{'fit s':>10s}{'score s':>10s}{'all s':>10s}{'peak MB':>12s}")
     for size in sizes:
         rows, classes = SIZES[size]
@@ -138,12 +131,11 @@ def main(sizes):
         if size == "small":
             dense = measured("theirs", size, 1)
             their_time = line(f"scikit-learn, {name}", 1, dense)
-            print(
-                f"  ratio on one thread: {their_time / taken:.1f} in time (fit {dense['fit'] / alone['fit']:.1f}, score "
-                f"{dense['score'] / alone['score']:.1f}), {dense['memory'] / (alone['memory'] + alone['factors']):.1f} in "
-                f"memory with our {alone['factors']:.0f} MB of factors counted; scikit-learn's own trees on the factors: "
-                f"largest difference {dense['difference']:.1e}"
-            )
+            parts = ", ".join(f"{part} {dense[part] / alone[part]:.1f}" for part in ("fit", "score"))
+            memory = dense["memory"] / (alone["memory"] + alone["factors"])
+            print(f"  one thread: {their_time / taken:.1f} times faster, building included ({parts})")
+            print(f"  memory: {memory:.1f} times less, our {alone['factors']:.0f} MB of factors counted")
+            print(f"  scikit-learn's own trees on the factors: largest difference {dense['difference']:.1e}")
     print("\nPeak MB: beyond the factors, which both are given. Figures on a busy machine are only an indication.")
 
 

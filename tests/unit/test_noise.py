@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from core.data.noise import plant_confusion, plant_uniform, uniforms
+from core.chance import sample_keys, uniform
+from core.data.noise import plant_confusion, plant_uniform
 from core.errors import SettingsError
 
 N = 3_000
@@ -45,11 +46,11 @@ def test_the_identity_matrix_changes_nothing() -> None:
 
 
 def test_uniforms_are_uniform_and_differ_by_purpose() -> None:
-    draws = uniforms(0, IDS, "a")
+    draws = uniform(sample_keys(IDS), 0, "a")
     assert draws.min() >= 0
     assert draws.max() < 1
     assert abs(np.histogram(draws, 10, (0, 1))[0] - 300).max() < 70
-    assert abs(np.corrcoef(draws, uniforms(0, IDS, "b"))[0, 1]) < 0.08
+    assert abs(np.corrcoef(draws, uniform(sample_keys(IDS), 0, "b"))[0, 1]) < 0.08
 
 
 @pytest.mark.parametrize(

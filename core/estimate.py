@@ -1,0 +1,116 @@
+"""What a run will take, said before it starts: seconds per stage, memory and disk, from a probe of a few seconds.
+
+Decoding and training are measured here and now on the person's own images and machine. The other stages are scaled from
+measured costs on one reference machine (`PER_PAIR` and the like), corrected by how fast this one multiplies matrices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from core.data.images import read_pixels
+from core.data.manifest import Manifest
+from core.errors import Stopped
+from core.models import device
+from core.models.network import WIDTHS
+from core.models.train import Task, train
+from core.pipeline import Plan, plan
+from core.progress import Event, Progress
+from core.project import Stages
+from core.settings import SiftSettings
+
+PROBE_IMAGES = 256
+PROBE_SECONDS = 3.0
+WARM_UP_IMAGES = 256  # the first batches pay for kernel selection
+PRODUCT_SECONDS = 0.012  # of the 1024 x 1024 x 1024 float32 product on the machine the figures below were taken on
+PER_PAIR = 3.2e-9  # seconds per pair of images and space, neighbours
+PER_ROW_AND_TREE = 2.2e-8  # forest, score included
+PER_POINT = 6e-4  # one UMAP of 200 epochs
+FIXED_MAP = 5.0  # UMAP's own compilation and import
+BASE_MEMORY_MB = 800  # the process with its libraries, before any data
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take; a stage that is there already takes 0 seconds."""
+
+    seconds: Mapping[str, float]
+    memory_mb: int
+    disk_mb: int
+    device: str
+
+
+def estimate(manifest: Manifest, settings: SiftSettings, stages: Stages, progress: Progress) -> Estimate:
+    """Probe and scale; nothing is written that stays."""
+    planned, compute = plan(manifest, settings), device.choose(settings.device, settings.precision)
+    rows, trained = len(manifest), int(manifest.train.sum())
+    missing = {name for name, key in planned.keys.items() if stages.find(name, key) is None}
+    pixels, decoding = _probe_decoding(manifest, planned.side, progress)
+    rate = _training_rate(manifest, pixels, settings, compute) if "features" in missing else float("inf")
+    slower = _product_seconds() / PRODUCT_SECONDS
+    seconds = {
+        "pixels": rows * decoding,
+        "features": (planned.epochs * (trained + (rows - trained) / 3) + 2 * rows / 3) / rate,
+        "neighbours": 2 * PER_PAIR * rows * trained * slower,
+        "scores": 3 * PER_ROW_AND_TREE * settings.trees * rows * slower,
+        "map": 2 * (PER_POINT * rows + FIXED_MAP) * slower,
+    }
+    left = {name: round(seconds[name] if name in missing else 0.0, 2) for name in planned.keys}
+    return Estimate(left, *_space(manifest, planned), str(compute.describe()["device"]))
+
+
+def _probe_decoding(manifest: Manifest, side: int, progress: Progress) -> tuple[np.ndarray, float]:
+    """Decode a few images, evenly spread; return them and the seconds per image."""
+    some = [str(sample) for sample in manifest.ids[:: max(1, len(manifest) // PROBE_IMAGES)]]
+    begin = time.perf_counter()
+    found = [image for _, image in read_pixels(manifest.source, some, side, progress) if isinstance(image, np.ndarray)]
+    return np.stack(found), (time.perf_counter() - begin) / len(some)
+
+
+def _training_rate(manifest: Manifest, pixels: np.ndarray, settings: SiftSettings, compute: device.Compute) -> float:
+    """Train on the decoded few for some seconds; return images per second after the warm-up."""
+    labels = np.arange(len(pixels)) % len(manifest.classes)
+    ids = tuple(str(row) for row in range(len(pixels)))
+    task = Task(ids, pixels, labels, np.ones(len(pixels), bool), len(manifest.classes), flip=True)
+    seen: list[tuple[float, int]] = []
+
+    def note(event: Event) -> None:
+        seen.append((time.perf_counter(), event.done))
+
+    def enough() -> bool:
+        warm = [entry for entry in seen if entry[1] >= WARM_UP_IMAGES]
+        return len(warm) > 1 and warm[-1][0] - warm[0][0] > PROBE_SECONDS
+
+    with TemporaryDirectory(prefix="gradsift-probe-") as folder, suppress(Stopped):
+        train(task, replace(settings, epochs=10_000), compute, Path(folder), Progress(note, enough))
+    warm = [entry for entry in seen if entry[1] >= WARM_UP_IMAGES]
+    return (warm[-1][1] - warm[0][1]) / (warm[-1][0] - warm[0][0])
+
+
+def _product_seconds() -> float:
+    """Return the seconds of a 1024-cubed product, the best of five."""
+    left = torch.ones(1024, 1024)
+    best = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        left @ left
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def _space(manifest: Manifest, planned: Plan) -> tuple[int, int]:
+    """Return peak memory and disk in MB."""
+    rows, classes, width = len(manifest), len(manifest.classes), WIDTHS[-1]
+    factors = 4 * rows * (2 * width + 3 * classes)
+    history = 4 * 6 * rows * planned.epochs
+    pixels = 3 * rows * planned.side**2
+    memory = BASE_MEMORY_MB + (2 * factors + 2 * history + pixels) / 1e6
+    return round(memory), max(1, round((factors + history + pixels + 8 * 60 * rows) / 1e6))
