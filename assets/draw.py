@@ -122,7 +122,7 @@ def draw_scale(canvas: Canvas, x: float, y: float) -> None:
     canvas.dot(x, y + 8, 5, theme.suspicion[-1])
     x += 12
     x += canvas.text(x, y, "flagged", 14, theme.muted) + 26
-    canvas.text(x, y, "nearness means something, distance does not", 14, theme.muted)
+    canvas.text(x, y, "only nearness means something", 14, theme.muted)
 
 
 def draw_grid(canvas: Canvas, pictures: list[Image.Image], ranked: pd.DataFrame) -> None:

@@ -18,7 +18,7 @@ from core.commands import Answer
 from core.errors import GradSiftError, Stopped
 from core.progress import Progress
 from core.project import Project
-from core.terminal import Narrator
+from core.terminal import Narrator, shown
 
 STOPPED = 130
 
@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer: Answer = options.run(options, Progress(narrator))
     except (Stopped, KeyboardInterrupt) as stop:
         narrator.close()
-        print(f"gradsift: {stop or 'Stopped. What is on disk is whole; the same command goes on.'}", file=sys.stderr)
+        print(
+            f"gradsift: {str(stop) or 'Stopped. What is on disk is whole; the same command goes on.'}", file=sys.stderr
+        )
         return STOPPED
     except GradSiftError as error:
         narrator.close()
@@ -62,7 +64,7 @@ def _print(text: str) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return shown(" ".join(str(error).split()))
 
 
 def parser() -> argparse.ArgumentParser:

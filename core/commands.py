@@ -18,6 +18,7 @@ import pandas as pd
 
 from core.data.manifest import Manifest
 from core.data.sources import SourceOptions
+from core.data.sources.table import GUARDED
 from core.errors import DecisionError, GradSiftError, InputError, ProjectError
 from core.export.formats import named
 from core.export.manifest import export_manifest
@@ -29,11 +30,12 @@ from core.review.flags import Budget, rank, share_flagged
 from core.review.flags import flag as flag_rows
 from core.review.present import heavy_on, plain, ranking_rows
 from core.settings import SiftSettings
-from core.terminal import duration, table
+from core.terminal import duration, shown, table
 
 SHOWN = {
     "rank": "rank", "suspicion": "suspicion", "sample_id": "sample", "given_label": "label",
-    "suggested_label": "suggested", "action": "decision", "reason": "reason",
+    "suggested_label": "suggested", "flagged": "flagged", "flagged_per_class": "in class",
+    "action": "decision", "reason": "reason",
 }  # fmt: skip
 
 
@@ -63,11 +65,12 @@ def new(
         raise InputError(f"Unknown model {model!r}. This version trains its own: --model reference.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ProjectError(f"{folder} exists and is not empty. Choose another folder, or delete it first.")
+    settings = SiftSettings(seed=seed)
     manifest = Manifest.read(
         absolute(source), options=SourceOptions(**dict(columns or {}), seed=seed), labels=labels, classes=classes,
         val_fraction=val_fraction, limit=limit, seed=seed, progress=progress,
     )  # fmt: skip
-    config = ProjectConfig(manifest.source.spec, model=model, labels=labels or "", settings=SiftSettings(seed=seed))
+    config = ProjectConfig(manifest.source.spec, model=model, labels=labels or "", settings=settings)
     project = Project.create(folder, manifest, config)
     return _described(project, manifest)
 
@@ -99,7 +102,7 @@ def _described(project: Project, manifest: Manifest) -> Answer:
 
 
 def _shortened(counts: pd.Series, most: int = 12) -> str:
-    listed = ", ".join(f"{name} {count:,}" for name, count in counts.head(most).items())
+    listed = ", ".join(f"{shown(name)} {count:,}" for name, count in counts.head(most).items())
     return listed + (f" and {len(counts) - most:,} more" if len(counts) > most else "")
 
 
@@ -164,7 +167,7 @@ def show(project: Project, top: int, score: str, budget: str | None) -> Answer:
     rows = ranking_rows(findings.table(), decided, score, budget, top)
     columns = SHOWN if score == "suspicion" else {**SHOWN, "score": score}
     shares = share_flagged(flag_rows(findings.samples, score, Budget.parse(budget)))
-    uneven = ", ".join(heavy_on(shares))
+    uneven = shown(", ".join(heavy_on(shares)))
     note = f"\na budget of {budget} falls heavily on {uneven}: rare or hard is not wrong" if uneven else ""
     return Answer(rows, table(list(rows), columns) + note)
 
@@ -218,11 +221,19 @@ def _events(file: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} cannot be read ({error}). Give a CSV file in UTF-8.") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        lines = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{file} cannot be read (line {reader.line_num}: {error}). Give a CSV file.") from error
     missing = {"sample_id", "action"} - set(reader.fieldnames or ())
     if missing:
         found = ", ".join(reader.fieldnames or ()) or "none"
         raise InputError(f"{file} has no column {sorted(missing)[0]!r}, only: {found}. It needs sample_id and action.")
-    rows = [{key: value for key, value in row.items() if key and value} for row in reader]
+    # An export put an apostrophe before what a spreadsheet would run; here it comes off again.
+    rows = [{key: GUARDED.sub("", value) for key, value in row.items() if key and value} for row in lines]
+    for number, row in enumerate(rows, 1):
+        if not {"sample_id", "action"} <= set(row):
+            raise InputError(f"{file} has no sample_id or no action in row {number}. Fill it in, or take the row out.")
     return [
         row | ({"label": row["final_label"]} if "final_label" in row and "label" not in row else {}) for row in rows
     ]

@@ -38,8 +38,7 @@ class Findings:
 
     Attributes:
         samples: indexed by `sample_id`: `EVIDENCE`, then `score_<name>` (percentile 0-100 among the rows of its own
-        kind,
-            trained on or held out; high = suspicious) and `raw_<name>` (the textbook value in its textbook sign).
+            kind, trained on or held out; high = suspicious) and `raw_<name>` (the textbook value and sign).
         classes: class names; the columns of `head_probabilities`.
         run: what was computed from what, with which settings, versions and device, and which rule `suspicion` followed.
         head_probabilities: `n c`, calibrated out-of-sample probabilities of the ridge head.
@@ -101,7 +100,7 @@ class Findings:
                 neighbours=dict(load_neighbours(neighbours)) if neighbours else {},
                 maps={space: np.load(path, mmap_mode="r") for space, path in _existing(maps)},
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError) as error:
             raise ProjectError(
                 f"The findings in {scores} cannot be read ({error}). Delete that folder and run `gradsift sift` again."
             ) from error

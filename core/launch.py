@@ -12,8 +12,12 @@ def main() -> int:
     """Run the command line and return its exit status (1 where `core` is somebody else's package)."""
     try:
         core = importlib.import_module("core")
-    except ImportError as error:
-        print(f"gradsift: its package `core` cannot be imported ({error}). Install gradsift again.", file=sys.stderr)
+    except Exception as error:  # whatever a foreign package raises while it is imported
+        print(
+            f"gradsift: a package named `core` was found and cannot be imported ({type(error).__name__}: {error}). "
+            "Take it off PYTHONPATH, or install gradsift again in an environment of its own.",
+            file=sys.stderr,
+        )
         return 1
     if not hasattr(core, "__gradsift__"):
         where = getattr(core, "__file__", None) or ", ".join(map(str, getattr(core, "__path__", ["an unknown place"])))

@@ -38,10 +38,12 @@ from core.findings import Findings, load_neighbours, save_neighbours
 from core.gradients.last_layer import LastLayerGradients
 from core.gradients.sketch import sketch
 from core.models import device
+from core.models.network import ReferenceNetwork
 from core.models.recorder import History
-from core.models.train import Task, Trained, evaluate, planned_epochs, train
+from core.models.train import Task, Trained, evaluate, network_after, planned_epochs, tidy, train
 from core.progress import Progress
 from core.project import Project, Stages, stage_key
+from core.scores import dynamics
 from core.scores.table import evidence_table
 from core.settings import SiftSettings
 
@@ -176,11 +178,12 @@ class _Run:
         trained = train(task, self.settings, self.compute, folder, self.progress)
         for name, array in trained.history.arrays().items():
             np.save(folder / f"history_{name}.npy", array)
-        for name, array in _final_pass(task, trained, self.progress).items():
+        epoch = dynamics.clearest_epoch(trained.history, manifest.train)
+        clearest = network_after(folder, epoch, task.classes, self.compute)
+        for name, array in _final_pass(task, trained, clearest, self.progress).items():
             np.save(folder / f"{name}.npy", array)
-        for finished in [*folder.glob("epoch-*.npz"), folder / "checkpoint.safetensors"]:
-            finished.unlink(missing_ok=True)
-        return {"epochs": self.plan.epochs, "flip": flip, **self.compute.describe()}
+        tidy(folder, self.plan.epochs)
+        return {"epochs": self.plan.epochs, "features_of_epoch": epoch + 1, "flip": flip, **self.compute.describe()}
 
     @cached_property
     def history(self) -> History:
@@ -231,22 +234,25 @@ def _flip(manifest: Manifest, settings: SiftSettings) -> bool:
     return settings.augment and (manifest.source.flip if settings.flip is None else settings.flip)
 
 
-def _final_pass(task: Task, trained: Trained, progress: Progress) -> dict[str, Array]:
-    """Return logits and inputs of the last layer, and features: the inputs averaged over the image and its mirror."""
-    rows, compute = (
-        np.arange(len(task.labels)),
-        device.choose(str(next(trained.network.parameters()).device.type), "float32"),
-    )
-    found: dict[str, list[Array]] = {"logits": [], "inputs": [], "mirrored": []}
-    for some, logits, inputs in evaluate(trained.network, task, trained.statistics, compute, rows):
-        found["logits"].append(logits)
-        found["inputs"].append(inputs)
-        progress.report("features", int(some[-1]) + 1, len(rows), "images")
-    arrays = {name: np.concatenate(parts) for name, parts in found.items() if parts}
-    if not task.flip:
-        return {**arrays, "features": arrays["inputs"]}
-    mirrored = [i for _, _, i in evaluate(trained.network, task, trained.statistics, compute, rows, mirror=True)]
-    return {**arrays, "features": (arrays["inputs"] + np.concatenate(mirrored)) / 2}
+def _final_pass(task: Task, trained: Trained, clearest: ReferenceNetwork, progress: Progress) -> dict[str, Array]:
+    """Return what evaluation passes in float32 give for every row.
+
+    `logits` and `inputs` are the last layer's, after the last epoch: the factors of the gradients. `features` are label
+    evidence: the inputs of the clearest epoch's network, averaged over the image and its mirror where that is allowed.
+    """
+    rows, compute = np.arange(len(task.labels)), device.choose(next(clearest.parameters()).device.type, "float32")
+
+    def passes(network: ReferenceNetwork, *, mirror: bool = False) -> tuple[Array, Array]:
+        found = []
+        for some, logits, inputs in evaluate(network, task, trained.statistics, compute, rows, mirror=mirror):
+            found.append((logits, inputs))
+            progress.report("features", int(some[-1]) + 1, len(rows), "images")
+        logits, inputs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return logits, inputs
+
+    logits, inputs = passes(trained.network)
+    views = [passes(clearest, mirror=mirror)[1] for mirror in ((False, True) if task.flip else (False,))]
+    return {"logits": logits, "inputs": inputs, "features": np.mean(views, axis=0)}
 
 
 def _peak_memory() -> int:

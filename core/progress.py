@@ -21,7 +21,7 @@ class Event:
     done: int
     total: int
     unit: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Progress:
     listen: Callable[[Event], None] = lambda _event: None
     should_stop: Callable[[], bool] = lambda: False
 
-    def report(self, stage: str, done: int, total: int, unit: str, **figures: float) -> None:
+    def report(self, stage: str, done: int, total: int, unit: str, **figures: float | int) -> None:
         """Tell the listener, then raise `Stopped` if the person asked for it."""
         self.listen(Event(stage, done, total, unit, figures))
         if self.should_stop():

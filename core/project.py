@@ -181,9 +181,15 @@ class Project:
         """
         if not self.sifted:
             raise ProjectError(f"{self.folder.name} has no scores yet. Run `gradsift sift {self.folder}` first.")
-        names = json.loads(self._latest.read_text())
-        paths = {stage: self.folder / "stages" / name for stage, name in names.items()}
-        return Findings.load(paths["scores"], paths.get("neighbours"), paths.get("map"))
+        try:
+            names = dict(json.loads(self._latest.read_text()))
+            paths = {stage: self.folder / "stages" / name for stage, name in names.items()}
+            scores = paths["scores"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ProjectError(
+                f"{self._latest} is damaged. Run `gradsift sift {self.folder}` to write it anew."
+            ) from error
+        return Findings.load(scores, paths.get("neighbours"), paths.get("map"))
 
     @property
     def run(self) -> Mapping[str, Any]:
@@ -236,12 +242,14 @@ def _read_config(path: Path, stored: Mapping[str, Any]) -> ProjectConfig:
     if version != FORMAT:
         raise ProjectError(f"{path} is of format {version!r}, this version reads {FORMAT}. Update GradSift.")
     try:
+        options = stored["source"].get("options", {})
+        SourceOptions(**options)  # an unknown name is told now, not when the images are read
         return ProjectConfig(
             source_spec=stored["source"]["spec"],
-            source_options=stored["source"].get("options", {}),
+            source_options=options,
             classes=tuple(stored["classes"]),
             model=stored["model"],
-            budget=stored["budget"],
+            budget=str(stored["budget"]),
             labels=stored["source"].get("labels", ""),
             settings=SiftSettings.from_dict(stored.get("settings", {})),
         )

@@ -50,18 +50,22 @@ class SiftSettings:
             self._within("epochs", 1, 10_000)
         if self.image_size is not None:
             self._within("image_size", 8, 512)
+        for switch in ("augment", "maps"):
+            self._among(switch, (True, False))
+        self._among("flip", (True, False, None))
         self._among("device", DEVICES)
         self._among("precision", PRECISIONS)
 
-    def _within(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise SettingsError(f"{name} is {value!r}; give a number from {low:g} to {high:g}.")
+    def _within(self, name: str, low: float | int, high: float | int) -> None:
+        value, whole = getattr(self, name), isinstance(low, int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not low <= value <= high:
+            number = f"whole number from {low} to {high}" if whole else f"number from {low:g} to {high:g}"
+            raise SettingsError(f"{name} is {value!r}; give a {number}.")
 
-    def _among(self, name: str, known: tuple[str, ...]) -> None:
+    def _among(self, name: str, known: tuple[object, ...]) -> None:
         value = getattr(self, name)
         if value not in known:
-            raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
+            raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(map(str, known))}.")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, in the order of their definition."""

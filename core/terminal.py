@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Protocol, runtime_checkable
 
 from core.progress import Event
 
@@ -15,11 +15,28 @@ EVERY = 10.0  # seconds between two lines on a pipe
 SETTLE = 0.5  # seconds before a rate is worth saying
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """What is written to: standard error, or anything like it."""
+
+    def write(self, text: str, /) -> object:
+        """Take a text."""
+        ...
+
+    def flush(self) -> None:
+        """Show what was taken."""
+        ...
+
+    def isatty(self) -> bool:
+        """Say whether a person watches."""
+        ...
+
+
 @dataclass
 class Narrator:
     """Listens to `Event`s and writes them to a stream."""
 
-    stream: TextIO
+    stream: Stream
     moving: bool
     _stage: str = ""
     _begin: float = 0.0
@@ -27,7 +44,7 @@ class Narrator:
     _shown: float = field(default=0.0)
 
     @classmethod
-    def on(cls, stream: TextIO) -> Narrator:
+    def on(cls, stream: Stream) -> Narrator:
         """Make one that moves on a terminal and prints lines elsewhere."""
         return cls(stream, stream.isatty())
 
@@ -54,7 +71,7 @@ class Narrator:
         self.stream.flush()
 
 
-def describe(event: Event, seconds: float, done: int) -> str:
+def describe(event: Event, seconds: float | int, done: int) -> str:
     """Say where a stage stands: share, count, rate, time left, figures.
 
     Args:
@@ -74,7 +91,7 @@ def describe(event: Event, seconds: float, done: int) -> str:
     return " · ".join(parts)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Return seconds as a person says them: `0.4 s`, `42 s`, `3 min 05 s`, `2 h 10 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -88,7 +105,7 @@ def duration(seconds: float) -> str:
 
 def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
     """Lay rows out in columns; `columns` maps keys to headings. Control characters are shown, never obeyed."""
-    cells = [[_plain(row.get(key)) for key in columns] for row in rows]
+    cells = [[shown(row.get(key)) for key in columns] for row in rows]
     widths = [max(len(line[i]) for line in [list(columns.values()), *cells]) for i in range(len(columns))]
     lines = [list(columns.values()), *cells]
     return "\n".join(
@@ -96,6 +113,9 @@ def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
     )
 
 
-def _plain(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as text in which control characters are spelled out."""
     text = "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        text = "yes" if value else ""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

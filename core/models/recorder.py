@@ -107,7 +107,7 @@ class Recorder:
             rate: the learning rate of this epoch, where self-influence is wanted.
 
         Raises:
-            InputError: an id is unknown, or the shapes do not fit together.
+            InputError: an id is unknown, a label is no column of the logits, or the lengths differ.
         """
         unknown = [sample for sample in ids if sample not in self._row_of]
         if unknown:
@@ -129,6 +129,9 @@ class Recorder:
         """Record one batch by row positions instead of ids (`log` says what the arguments are)."""
         if not len(rows) == len(logits) == len(labels):
             raise InputError(f"{len(rows)} ids, {len(logits)} rows of logits, {len(labels)} labels: give one of each.")
+        outside = labels[(labels < 0) | (labels >= logits.shape[1])]
+        if len(outside):
+            raise InputError(f"Label {outside[0]} is not among the {logits.shape[1]} classes; count them from 0.")
         self._grow(epoch + 1)
         history, entries = self._history, np.arange(len(rows))
         shifted = logits.astype(np.float32) - logits.max(1, keepdims=True)

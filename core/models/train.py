@@ -16,11 +16,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -192,8 +193,7 @@ class _Run:
         }
         facts = {"epoch": str(epoch)}
         replace(self.folder / "checkpoint.safetensors", lambda path: save_file({**weights, **moments}, path, facts))
-        if epoch + 1 in _snapshot_epochs(self.epochs):
-            replace(self.folder / f"weights-{epoch + 1:04d}.safetensors", lambda path: save_file(weights, path, facts))
+        replace(self.folder / _snapshot(epoch), lambda path: save_file(weights, path, facts))
 
     def start(self) -> int:
         """Load the checkpoint, if there is one, and return the epoch to go on with."""
@@ -204,13 +204,22 @@ class _Run:
             with safe_open(path, "pt") as stored:
                 last = int(stored.metadata()["epoch"])
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
-            records = [dict(np.load(self.folder / f"epoch-{epoch:04d}.npz")) for epoch in range(last + 1)]
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            records = [_load_npz(self.folder / f"epoch-{epoch:04d}.npz") for epoch in range(last + 1)]
+            self._restore(tensors, records)
+        except (
+            SafetensorError,
+            BadZipFile,
+            OSError,
+            EOFError,
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             raise ModelError(
-                f"The checkpoint {path.name} in {path.parent} cannot be read ({error}). "
+                f"The checkpoint {path.name} in {path.parent} cannot be read ({' '.join(str(error).split())}). "
                 "Delete that folder to train from the start."
             ) from error
-        self._restore(tensors, records)
         return last + 1
 
     def _restore(self, tensors: Mapping[str, Tensor], records: list[dict[str, Array]]) -> None:
@@ -281,11 +290,32 @@ def _save_npz(path: Path, arrays: Mapping[str, Array]) -> None:
         np.savez(handle, allow_pickle=False, **arrays)
 
 
+def _load_npz(path: Path) -> dict[str, Array]:
+    with path.open("rb") as handle:  # numpy leaves the file of a damaged archive open
+        return dict(np.load(handle))
+
+
 def _even_batches(rows: int, size: int) -> list[int]:
     """Return batch borders; batches differ by one row at most, so that none is too small to normalise over."""
-    count = max(1, round(rows / size))
+    count = max(1, min(round(rows / size), rows // 2))
     return [round(rows * part / count) for part in range(count + 1)]
 
 
-def _snapshot_epochs(epochs: int) -> set[int]:
-    return {round(epochs * (part + 1) / SNAPSHOTS) for part in range(SNAPSHOTS)}
+def _snapshot(epoch: int) -> str:
+    return f"weights-{epoch:04d}.safetensors"
+
+
+def network_after(folder: Path, epoch: int, classes: int, compute: Compute) -> ReferenceNetwork:
+    """Load the network as it was after `epoch` (counted from 0); its weights must not have been tidied away."""
+    network = reference_network(classes).to(compute.device)
+    stored = load_file(folder / _snapshot(epoch))
+    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in stored.items()})
+    return network
+
+
+def tidy(folder: Path, epochs: int) -> None:
+    """Delete what only a resumed training needs; keep a few weights, evenly spread."""
+    kept = {_snapshot(round(epochs * (part + 1) / SNAPSHOTS) - 1) for part in range(SNAPSHOTS)}
+    records = [*folder.glob("epoch-*.npz"), folder / "checkpoint.safetensors"]
+    for path in [*records, *(each for each in folder.glob("weights-*") if each.name not in kept)]:
+        path.unlink(missing_ok=True)

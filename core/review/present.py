@@ -42,7 +42,7 @@ def ranking_rows(
 
 
 def heavy_on(shares: pd.DataFrame) -> list[str]:
-    """Name the classes of `share_flagged` that the global cut flags more than twice as often as their size calls for."""
+    """Name the classes that the global cut of `share_flagged` hits more than twice as often as their size calls for."""
     flagged, fair = shares["flagged"].to_numpy(int), shares["flagged_per_class"].to_numpy(int)
     heavy = (flagged > 2 * fair) & (flagged >= FEW)
     rows = zip(shares.index[heavy], flagged[heavy], fair[heavy], strict=True)

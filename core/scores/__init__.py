@@ -31,6 +31,7 @@ class Evidence:
     neighbours: Integer[Array, "n k"]
     history: History
     window: dynamics.Window
+    weights: Float[Array, " t"]
 
     @property
     def probabilities(self) -> Float[Array, "n c"]:
@@ -99,6 +100,10 @@ _LAST_LAYER = (
 _RECORDED = (
     Score("aum", "Area under the margin", "Mean logit margin of the given label while training.", -1,
           "removes the bottom", "Pleiss et al. 2020, eq. 1", "history", lambda e: dynamics.aum(e.history)),
+    Score("weighted_aum", "Weighted area under the margin",
+          "Mean logit margin while training; later epochs count more, memorising ones less.", -1,
+          "checks the bottom", "Pleiss et al. 2020, eq. 1, with the weights of `dynamics.epoch_weights`", "history",
+          lambda e: dynamics.weighted_aum(e.history, e.weights)),
     Score("mean_el2n", "Mean error norm", "Error norm averaged over the training's own passes.", +1,
           "keeps the top, removes the bottom", f"{_DIET}, definition 2.3, averaged over epochs", "history",
           lambda e: dynamics.mean_el2n(e.history)),
@@ -162,7 +167,9 @@ def table_of(scores: Iterable[Score]) -> dict[str, Score]:
     return table
 
 
-SCORES = table_of((*_LAST_LAYER, *_RECORDED, *map(_in_window, _RECORDED), *_FEATURES))
+SCORES = table_of(
+    (*_LAST_LAYER, *_RECORDED, *map(_in_window, (s for s in _RECORDED if s.name != "weighted_aum")), *_FEATURES)
+)
 
 
 def percentile(suspicious: Float[Array, " n"], train: Bool[Array, " n"]) -> Float[Array, " n"]:

@@ -1,9 +1,9 @@
 """The default ranking, `suspicion`: which evidence it rests on, and when part of it must be left out.
 
-Mean percentile of two witnesses that err differently: `mean_el2n` (what the network said while it learned, the
-training's own passes, whole run) and `loo_ridge_margin` (what the features say about a label that was left out). Once
-a network has memorised its labels its features carry the wrong labels too, and the head drags the ranking down: then
-it is left out.
+Mean percentile of two witnesses that err differently: `weighted_aum` (what the network said while it learned, in the
+training's own passes) and `loo_ridge_margin` (what the features say about a label that was left out). Once a network
+has memorised its labels its features carry the wrong labels too, and the head drags the ranking down: then it is left
+out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def choose_rule(fitted: float, held_out_accuracy: float | None) -> Rule:
         fitted: share of training labels that the final network predicts, in evaluation mode.
         held_out_accuracy: share of held-out given labels that it predicts; None where no row is held out.
     """
-    both, alone = ("mean_el2n", "loo_ridge_margin"), ("mean_el2n",)
+    both, alone = ("weighted_aum", "loo_ridge_margin"), ("weighted_aum",)
     if held_out_accuracy is None:
         if fitted < FITTED:
             return Rule(both, False, f"the network fits {fitted:.0%} of its labels, so it has not memorised them")

@@ -44,7 +44,9 @@ def evidence_table(
     head = ridge_head(features, labels, len(classes), train)
     forest, stability = _forest(gradients, train, settings, progress)
     window = dynamics.window(history, train)
-    evidence = Evidence(labels, logits, gradients, forest, head, neighbours, history, window)
+    evidence = Evidence(
+        labels, logits, gradients, forest, head, neighbours, history, window, dynamics.epoch_weights(history, train)
+    )
     right = logits.argmax(1) == labels
     rule = choose_rule(accuracy(right, train) or 0.0, accuracy(right, ~train))
     raw = {name: score.compute(evidence) for name, score in SCORES.items()}

@@ -1,0 +1,34 @@
+"""Check what a wheel holds: `python .ci/check_wheel.py dist/gradsift-0.1.0-py3-none-any.whl`.
+
+It must hold every file of `core`, the launcher (`core/launch.py`, installed as `gradsift.py`) and the licence, and
+nothing else that would land beside other people's packages.
+"""
+
+import sys
+import zipfile
+from pathlib import Path
+
+
+def problems(names: set[str], root: Path) -> list[str]:
+    """Return what is missing from the wheel and what does not belong there."""
+    expected = {path.relative_to(root).as_posix() for path in (root / "core").rglob("*.py")}
+    expected = expected - {"core/launch.py"} | {"gradsift.py"}
+    modules = {name for name in names if ".dist-info/" not in name}
+    missing = [f"missing: {name}" for name in sorted(expected - modules)]
+    stray = [f"does not belong there: {name}" for name in sorted(modules - expected) if name != "core/README.md"]
+    licence = [] if any(name.endswith("licenses/LICENSE") for name in names) else ["missing: the licence"]
+    return missing + stray + licence
+
+
+def main() -> None:
+    """Exit with the list of problems, or with 0."""
+    with zipfile.ZipFile(sys.argv[1]) as wheel:
+        found = problems(set(wheel.namelist()), Path(__file__).resolve().parents[1])
+        entries = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+        if "gradsift = gradsift:main" not in wheel.read(entries).decode():
+            found.append("missing: the command gradsift")
+    sys.exit("\n".join(found) or 0)
+
+
+if __name__ == "__main__":
+    main()

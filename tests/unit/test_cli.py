@@ -1,0 +1,441 @@
+"""The command line: every command, every mistake in one line, names shown as what they are."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+
+from core import __version__, cli
+from core.findings import EVIDENCE
+from core.project import Project
+from core.scores import SCORES
+from tests.helpers import QUICK_FLAGS, command, drawn_folder, environment, gradsift, interrupted
+
+COMMANDS = ["demo", "new", "sift", "show", "scores", "problems", "decide", "undo", "redo", "export", "status"]
+HOSTILE = ("=cmd()", "<img src=x onerror=1>")
+
+
+class Said(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run one command here and now."""
+
+    def run(*arguments: object) -> Said:
+        capsys.readouterr()
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Said(status, *capsys.readouterr())
+
+    return run
+
+
+def children() -> dict[str, argparse.ArgumentParser]:
+    (entries,) = (a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(entries.choices)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sifted project of hostile names, made by the command line itself."""
+    root = tmp_path_factory.mktemp("made")
+    drawn_folder(root / "images", 60, HOSTILE)
+    (root / "images" / HOSTILE[0] / "000.png").rename(root / "images" / HOSTILE[0] / "two\nlines.png")
+    (root / "images" / HOSTILE[1] / "broken.png").write_bytes(b"hello")
+    assert cli.main(["new", str(root / "pets"), "--source", f"folder:{root / 'images'}"]) == 0
+    assert cli.main(["sift", str(root / "pets"), *QUICK_FLAGS, "--budget", "10%"]) == 0
+    return root
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    """A copy of it to decide in."""
+    return Path(shutil.copytree(made / "pets", tmp_path / "pets"))
+
+
+def test_the_commands_there_are() -> None:
+    assert list(children()) == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_that_parses(name: str, say: Callable[..., Said]) -> None:
+    told = say(name, "--help")
+    assert told.status == 0
+    assert "example: gradsift" in told.out
+    example = shlex.split(str(children()[name].epilog).removeprefix("example: "))
+    assert example[:2] == ["gradsift", name]
+    assert cli.parser().parse_args(example[1:]).run
+    assert cli.parser().parse_args([*example[1:], "--json"]).json is True
+
+
+def test_version_and_help(say: Callable[..., Said]) -> None:
+    assert say("--version").out == f"gradsift {__version__}\n"
+    told = say("--help").out
+    assert all(name in told for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["paint"], "invalid choice: 'paint'"),
+        ([], "required: COMMAND"),
+        (["new", "{tmp}/x"], "required: --source"),
+        (["show", "{tmp}/nowhere"], "nowhere is no project"),
+        (["show", "{project}", "--score", "magic"], "There is no score 'magic' in this run. Choose from suspicion, "),
+        (["show", "{project}", "--budget", "some"], "A budget of 'some' cannot be read"),
+        (["show", "{project}", "--budget", "101%"], "A budget of 101% cannot be met"),
+        (["show", "{project}", "--top", "many"], "invalid int value: 'many'"),
+        (["sift", "{project}", "--budget", "-5"], "budget"),
+        (["sift", "{project}", "--epochs", "0"], "epochs is 0; give a whole number from 1 to 10000"),
+        (["sift", "{project}", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["decide", "{project}"], "Nothing to decide"),
+        (["decide", "{project}", "--sample", "x"], "Nothing to decide"),
+        (["decide", "{project}", "--sample", "moon/1.png", "--action", "keep"], "'moon/1.png': unknown sample"),
+        (["decide", "{project}", "--sample", "{id}", "--action", "burn"], "unknown action 'burn'"),
+        (["decide", "{project}", "--sample", "{id}", "--action", "relabel"], "relabel needs a class as label, got None"),
+        (["decide", "{project}", "--sample", "{id}", "--action", "relabel", "--label", "cat"], "got 'cat'"),
+        (["decide", "{project}", "--sample", "{id}", "--action", "keep", "--label", "cat"], "goes with relabel only"),
+        (["decide", "{project}", "--sample", "{held}", "--action", "keep"], "held-out rows are not reviewed here"),
+        (["decide", "{project}", "--sample", "{id}", "--action", "keep", "--reviewer", " "], "reviewer's name is empty"),
+        (["decide", "{project}", "--from", "{tmp}/none.csv"], "none.csv cannot be read"),
+        (["undo", "{project}", "--reviewer", "nobody"], "nobody"),
+        (["redo", "{project}", "--reviewer", "nobody"], "nobody"),
+        (["scores", "{project}", "--out", "{tmp}/x.xlsx"], "There is no format 'xlsx'. Choose from csv, parquet, jsonl"),
+        (["scores", "{project}", "--out", "{tmp}/none/x.csv"], "none does not exist"),
+        (["scores", "{project}", "--out", "{tmp}/folder.csv"], "folder.csv"),
+        (["export", "{project}", "--to", "{tmp}/full"], "full exists and is not an empty folder"),
+        (["export", "{project}", "--to", "{tmp}/x", "--format", "pdf"], "There is no format 'pdf'"),
+        (["new", "{project}", "--source", "digits"], "exists and is not empty"),
+        (["new", "{tmp}/x", "--source", "moon:cheese"], "moon"),
+        (["new", "{tmp}/x", "--source", "folder:{tmp}/none"], "none does not exist"),
+        (["new", "{tmp}/x", "--source", "table:{tmp}/none.csv"], "none.csv cannot be read"),
+        (["new", "{tmp}/x", "--source", "digits", "--model", "resnet"], "Unknown model 'resnet'"),
+        (["new", "{tmp}/x", "--source", "digits", "--val-fraction", "2"], "held-out share is 2.0"),
+        (["new", "{tmp}/x", "--source", "digits", "--limit", "1"], "The limit is 1 rows"),
+        (["new", "{tmp}/x", "--source", "digits", "--seed", "-1", "--limit", "40"], "seed is -1"),
+        (["new", "{tmp}/x", "--source", "digits", "--labels", "{tmp}/none.csv"], "none.csv"),
+        (["new", "{tmp}/x", "--source", "digits", "--classes", "{tmp}/none.txt"], "none.txt"),
+        (["demo", "{project}", "--headless"], "holds another project"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_exit_1(
+    arguments: list[str], message: str, say: Callable[..., Said], project: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    rows = Project.open(project).manifest().rows.groupby("split")["sample_id"].first()
+    values = {"tmp": tmp_path, "project": project, "id": rows["train"], "held": rows["val"]}
+    before = sorted(str(path) for path in tmp_path.rglob("*") if "sqlite" not in path.name and path.name != ".lock")
+    told = say(*(argument.format(**values) for argument in arguments))
+    assert told.status == 1
+    assert told.out == ""
+    assert told.err.startswith("gradsift: ")
+    assert message in told.err.splitlines()[-1]
+    assert len([line for line in told.err.splitlines() if line.startswith("gradsift: ")]) == 1
+    assert "Traceback" not in told.err
+    after = sorted(str(path) for path in tmp_path.rglob("*") if "sqlite" not in path.name and path.name != ".lock")
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["show", "scores", "decide"])
+def test_before_a_run(name: str, say: Callable[..., Said], tmp_path: Path) -> None:
+    drawn_folder(tmp_path / "images", 8)
+    assert say("new", tmp_path / "p", "--source", f"folder:{tmp_path / 'images'}", "--json").data["images"] == 8
+    if name == "decide":  # a decision needs no scores
+        assert say("decide", tmp_path / "p", "--sample", "left/000.png", "--action", "keep").status == 0
+        return
+    told = say(name, tmp_path / "p", *(["--out", tmp_path / "x.csv"] if name == "scores" else []))
+    assert told.status == 1
+    assert "has no scores yet. Run `gradsift sift" in told.err
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_the_whole_loop(say: Callable[..., Said], tmp_path: Path) -> None:
+    images, folder = drawn_folder(tmp_path / "images"), tmp_path / "shapes"
+    told = say("new", folder, "--source", f"folder:{images}", "--json")
+    assert told.status == 0
+    assert told.data == {
+        "project": str(folder), "images": 60, "problems": 0, "classes": {"left": 30, "top": 30},
+        "splits": {"train": 54, "val": 6},
+    }  # fmt: skip
+    told = say("sift", folder, "--epochs", 2, "--trees", 50, "--no-maps", "--image-size", 8, "--budget", "4", "--json")
+    assert told.status == 0
+    assert told.data["images"] == 60
+    assert told.data["flagged"] == 4
+    assert "training" in told.err
+    assert "\x1b" not in told.err
+    assert Project.open(folder).config.settings.trees == 50
+
+    rows = say("show", folder, "--top", 7, "--json").data
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row["flagged"] for row in rows] == [True] * 4 + [False] * 3
+    assert {"sample_id", "given_label", "suspicion", "reason", "action"} <= set(rows[0])
+    assert [row["suspicion"] for row in rows] == sorted((row["suspicion"] for row in rows), reverse=True)
+    by_aum = say("show", folder, "--score", "aum", "--json").data
+    assert [row["score"] for row in by_aum] == sorted((row["score"] for row in by_aum), reverse=True)
+    assert len(by_aum) == 50
+    assert len(say("show", folder, "--top", 7).out.splitlines()) == 8
+
+    assert say("scores", folder, "--out", tmp_path / "x.parquet", "--json").data["rows"] == 60
+    frame = pd.read_parquet(tmp_path / "x.parquet")
+    names = [f"score_{name}" for name in SCORES] + [f"raw_{name}" for name in SCORES]
+    assert frame.columns.tolist() == ["sample_id", *EVIDENCE, *names]
+    assert frame["sample_id"].tolist() == Project.open(folder).manifest().ids.tolist()
+
+    first, second, third = (row["sample_id"] for row in rows[:3])
+    other = "top" if rows[0]["given_label"] == "left" else "left"
+    told = say(
+        "decide", folder, "--sample", first, "--action", "relabel", "--label", other, "--reviewer", "ann", "--json"
+    )
+    assert told.data["decided"] == 1
+    assert say("decide", folder, "--sample", second, third, "--action", "exclude", "--reviewer", "ann").status == 0
+    assert say("status", folder, "--json").data["decisions"] == {"exclude": 2, "relabel": 1}
+    assert say("undo", folder, "--reviewer", "ann").status == 0
+    assert say("status", folder, "--json").data["decisions"] == {"relabel": 1}
+    assert say("redo", folder, "--reviewer", "ann").status == 0
+    shown = {row["sample_id"]: row["action"] for row in say("show", folder, "--json").data}
+    assert (shown[first], shown[second], shown[third]) == ("relabel", "exclude", "exclude")
+
+    told = say("export", folder, "--to", tmp_path / "out", "--format", "csv", "parquet", "--json")
+    assert (told.data["counts"]["before"], told.data["counts"]["after"]) == (60, 58)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "cleaned.csv", "cleaned.parquet", "decisions.jsonl", "manifest.csv", "manifest.parquet", "run.json",
+    ]  # fmt: skip
+    clean = pd.read_csv(tmp_path / "out" / "cleaned.csv").set_index("sample_id")
+    assert second not in clean.index
+    assert clean.loc[first, "label"] == other
+    assert (
+        say("new", tmp_path / "again", "--source", f"table:{tmp_path / 'out' / 'manifest.csv'}", "--json").status == 0
+    )
+    again, before = Project.open(tmp_path / "again").manifest().rows, Project.open(folder).manifest().rows
+    expected = before[~before["sample_id"].isin([second, third])].reset_index(drop=True)
+    expected.loc[expected["sample_id"] == first, "given_label"] = other
+    columns = ["sample_id", "given_label", "split", "sha256"]
+    pd.testing.assert_frame_equal(again[columns], expected[columns])
+
+    status = say("status", folder, "--json").data
+    assert status["sifted"] is True
+    assert status["running"] is False
+    assert status["images"] == 60
+    assert "next: gradsift show" in say("status", folder).out
+
+
+def test_problems(say: Callable[..., Said], made: Path, project: Path) -> None:
+    (row,) = say("problems", project, "--json").data
+    assert row == {
+        "sample_id": f"{HOSTILE[1]}/broken.png", "filepath": str(made / "images" / HOSTILE[1] / "broken.png"),
+        "reason": "text, not an image",
+    }  # fmt: skip
+    assert "broken.png" in say("problems", project).out
+
+
+def test_hostile_names_are_shown_as_text(say: Callable[..., Said], project: Path) -> None:
+    told = say("show", project, "--top", 60)
+    assert told.status == 0
+    assert r"=cmd()/two\nlines.png" in told.out
+    assert "two\nlines" not in told.out
+    assert "<img src=x onerror=1>" in told.out
+    assert len([line for line in told.out.splitlines() if ".png" in line]) == 54
+    assert "=cmd()/two\nlines.png" in {row["sample_id"] for row in say("show", project, "--top", 60, "--json").data}
+
+
+def test_hostile_class_names_are_shown_when_a_project_is_made(say: Callable[..., Said], tmp_path: Path) -> None:
+    drawn_folder(tmp_path / "images", 8, ("red\x1b[31m", "new\nline"))
+    told = say("new", tmp_path / "p", "--source", f"folder:{tmp_path / 'images'}")
+    assert told.status == 0
+    assert "\x1b" not in told.out
+    assert "new\nline" not in told.out
+    assert r"new\nline 4" in told.out
+
+
+def test_a_csv_of_scores_runs_nothing_in_a_spreadsheet(say: Callable[..., Said], project: Path, tmp_path: Path) -> None:
+    assert say("scores", project, "--out", tmp_path / "x.csv").status == 0
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 61
+    assert {row[0] for row in rows if "two" in row[0]} == {"'=cmd()/two\nlines.png"}
+    numbers = [name.startswith(("score_", "raw_", "predicted_prob", "suggested_prob", "suspicion")) for name in rows[0]]
+    texts = [cell for row in rows[1:] for cell, number in zip(row, numbers, strict=True) if not number]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in texts)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_hostile_names_survive_export_and_reopening(
+    ending: str, say: Callable[..., Said], project: Path, tmp_path: Path
+) -> None:
+    assert say("export", project, "--to", tmp_path / "out", "--format", ending).status == 0
+    source = f"table:{tmp_path / 'out' / f'manifest.{ending}'}"
+    assert say("new", tmp_path / "again", "--source", source).status == 0
+    again, before = Project.open(tmp_path / "again").manifest().rows, Project.open(project).manifest().rows
+    columns = ["sample_id", "filepath", "given_label", "split", "sha256"]
+    pd.testing.assert_frame_equal(again[columns], before[columns])
+
+
+def test_decisions_from_a_file(say: Callable[..., Said], project: Path, tmp_path: Path) -> None:
+    ids = Project.open(project).manifest().rows.query("split == 'train'")["sample_id"].tolist()
+    other = HOSTILE[1] if ids[0].startswith(HOSTILE[0]) else HOSTILE[0]
+    frame = pd.DataFrame({
+        "sample_id": ids[:3], "action": ["relabel", "keep", "exclude"], "label": [other, "", ""], "note": ["", "sure", ""],
+    })  # fmt: skip
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    told = say("decide", project, "--from", tmp_path / "d.csv", "--reviewer", "ann", "--note", "first look", "--json")
+    assert told.data["decided"] == 3
+    rows = {row["sample_id"]: row for row in say("show", project, "--top", 60, "--json").data}
+    assert [rows[each]["action"] for each in ids[:3]] == ["relabel", "keep", "exclude"]
+    assert rows[ids[0]]["final_label"] == other
+    assert say("undo", project, "--reviewer", "ann").status == 0  # one file is one batch
+    assert say("status", project, "--json").data["decisions"] == {}
+
+
+def test_an_edited_export_is_a_file_of_decisions(say: Callable[..., Said], project: Path, tmp_path: Path) -> None:
+    """The exported manifest, its action column filled in by hand, guarded names and all."""
+    assert say("export", project, "--to", tmp_path / "out").status == 0
+    with (tmp_path / "out" / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    (line,) = (row for row in rows if "two" in row["sample_id"])
+    assert line["sample_id"].startswith("'=")
+    line["action"], line["final_label"] = "relabel", HOSTILE[1]
+    with (tmp_path / "d.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows([row for row in rows if row["split"] == "train"])
+    told = say("decide", project, "--from", tmp_path / "d.csv")
+    assert told.err == ""
+    assert say("status", project, "--json").data["decisions"] == {"relabel": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sample,action\n", "has no column 'sample_id', only: sample, action"),
+        ("", "has no column 'action', only: none"),
+        ("sample_id,action\n,keep\n", "row 1"),
+        ("sample_id,action\nx,\n", "row 1"),
+        ("sample_id,action\nmoon,keep\n", "'moon': unknown sample"),
+        ("sample_id,action\nx" + "y" * 200_000 + ",keep\n", "field larger"),
+        ("sample_id,action\n\xff", None),
+    ],
+)  # fmt: skip
+def test_a_file_of_decisions_with_mistakes(
+    text: str, message: str | None, say: Callable[..., Said], project: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "d.csv").write_bytes(text.encode("utf-8" if message else "latin-1"))
+    told = say("decide", project, "--from", tmp_path / "d.csv")
+    assert told.status == 1
+    assert (message or "cannot be read") in told.err
+    assert len(told.err.splitlines()) == 1
+    assert say("status", project, "--json").data["decisions"] == {}
+
+
+def test_a_file_that_is_in_the_way_is_replaced_whole(say: Callable[..., Said], project: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text("old")
+    assert say("scores", project, "--out", tmp_path / "x.jsonl").status == 0
+    assert len((tmp_path / "x.jsonl").read_text("utf-8").splitlines()) == 60
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_refused_budget_changes_nothing(say: Callable[..., Said], project: Path) -> None:
+    before = (project / "project.toml").read_bytes()
+    assert say("sift", project, "--epochs", "9", "--budget", "lots").status == 1
+    assert say("sift", project, "--epochs", "0", "--budget", "9").status == 1
+    assert (project / "project.toml").read_bytes() == before
+
+
+def test_a_new_budget_computes_nothing(say: Callable[..., Said], project: Path) -> None:
+    told = say("sift", project, "--budget", "7", "--json")
+    assert told.data["flagged"] == 7
+    assert told.err == ""
+    assert sum(row["flagged"] for row in say("show", project, "--json").data) == 7
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[Path]:
+    """A project whose training takes long enough to be interrupted."""
+    drawn_folder(tmp_path / "images")
+    assert cli.main(["new", str(tmp_path / "p"), "--source", f"folder:{tmp_path / 'images'}"]) == 0
+    yield tmp_path / "p"
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
+    waiting: Path, tmp_path: Path, say: Callable[..., Said]
+) -> None:
+    flags = ["--epochs", "25", "--trees", "20", "--image-size", "8", "--no-maps", "--device", "cpu"]
+    begun = lambda: bool(list(waiting.glob("stages/.features-*.part/epoch-*.npz")))  # noqa: E731
+    status, errors = interrupted(command("sift", waiting, *flags), tmp_path, begun, signal.SIGINT)
+    assert status == 130, errors
+    assert errors.splitlines()[-1].startswith("gradsift: Stopped")
+    assert "Traceback" not in errors
+    done = len(list(waiting.glob("stages/.features-*.part/epoch-*.npz")))
+    assert 0 < done < 25
+    told = say("sift", waiting, *flags)
+    assert told.status == 0
+    assert Project.open(waiting).findings().curves.shape == (25, 60)
+    assert not list(waiting.glob("stages/.*.part"))
+
+
+def test_a_reader_that_has_seen_enough(made: Path, tmp_path: Path) -> None:
+    """`gradsift show … --json | head -1`: no complaint, no traceback."""
+    process = subprocess.Popen(
+        command("show", made / "pets", "--json"), cwd=tmp_path, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()  # before a byte is written
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert errors == b""
+
+
+def test_the_command_runs_from_a_folder_with_a_core_of_its_own(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "__init__.py").write_text("raise SystemExit('the wrong core')")
+    told = gradsift("status", made / "pets", "--json", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["images"] == 60
+
+
+def test_a_terminal_that_knows_ascii_only(made: Path, tmp_path: Path) -> None:
+    told = subprocess.run(
+        command("status", made / "pets"), cwd=tmp_path, env={**environment(), "PYTHONIOENCODING": "ascii"},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0
+    assert b"Traceback" not in told.stderr
+
+
+def test_commands_that_do_not_compute_load_no_torch(made: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from core.cli import main; main(sys.argv[1:]);"
+        "sys.exit(any(n in sys.modules for n in ('torch', 'umap', 'numba', 'sklearn')))"
+    )
+    told = subprocess.run(
+        [command()[0], "-P", "-c", program, "show", made / "pets", "--json"],
+        cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0
+    assert os.environ.get("PYTHONPATH") != str(tmp_path)
