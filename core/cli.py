@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     narrator = Narrator.on(sys.stderr)
     try:
-        answer: Answer = options.run(options, Progress(narrator))
+        answer: Answer = options.run(options, Progress(narrator, note=narrator.note))
     except (Stopped, KeyboardInterrupt) as stop:
         narrator.close()
         print(

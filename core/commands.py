@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ def sift(project: Project, changes: Mapping[str, Any], budget: str | None, progr
     from core.pipeline import sift as run_stages  # torch is loaded only by the commands that compute
 
     project = _configured(project, changes, budget)
+    _say_needs(project, progress)
     begin = time.perf_counter()
     findings = run_stages(project, project.config.model, progress=progress)
     seconds = time.perf_counter() - begin
@@ -127,6 +129,27 @@ def sift(project: Project, changes: Mapping[str, Any], budget: str | None, progr
         f"next: gradsift show {project.folder}"
     )
     return Answer(data, text)
+
+
+def _say_needs(project: Project, progress: Progress) -> None:
+    """Say what a run needs before it starts, and refuse where the disk cannot hold it."""
+    from core.estimate import space
+    from core.pipeline import plan
+
+    manifest = project.manifest()
+    planned = plan(manifest, project.config.settings)
+    if all(project.stages.find(name, key) for name, key in planned.keys.items()):
+        return
+    memory, disk = space(manifest, planned)
+    progress.note(
+        f"{int(manifest.train.sum()):,} images to train on, {planned.epochs} epochs at {planned.side} pixels; "
+        f"at most about {memory:,} MB of memory and {disk:,} MB of disk"
+    )
+    free = shutil.disk_usage(project.folder).free // 10**6
+    if free < disk:
+        raise ProjectError(
+            f"The run needs about {disk:,} MB of disk and {project.folder} has {free:,} MB free. Make room, then go on."
+        )
 
 
 def _configured(project: Project, changes: Mapping[str, Any], budget: str | None) -> Project:

@@ -64,7 +64,7 @@ def estimate(manifest: Manifest, settings: SiftSettings, stages: Stages, progres
         "map": 2 * (PER_POINT * rows + FIXED_MAP) * slower,
     }
     left = {name: round(seconds[name] if name in missing else 0.0, 2) for name in planned.keys}
-    return Estimate(left, *_space(manifest, planned), str(compute.describe()["device"]))
+    return Estimate(left, *space(manifest, planned), str(compute.describe()["device"]))
 
 
 def _probe_decoding(manifest: Manifest, side: int, progress: Progress) -> tuple[np.ndarray, float]:
@@ -106,8 +106,8 @@ def _product_seconds() -> float:
     return best
 
 
-def _space(manifest: Manifest, planned: Plan) -> tuple[int, int]:
-    """Return peak memory and disk in MB."""
+def space(manifest: Manifest, planned: Plan) -> tuple[int, int]:
+    """Return peak memory and disk of a run, in MB: multiples of the factors, never of n x parameters or n x n."""
     rows, classes, width = len(manifest), len(manifest.classes), WIDTHS[-1]
     factors = 4 * rows * (2 * width + 3 * classes)
     history = 4 * 6 * rows * planned.epochs

@@ -26,10 +26,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where long work reports to. The default listens to nothing and never stops."""
+    """Where long work reports to: events, a wish to stop, and now and then a sentence (`note`). The default is deaf."""
 
     listen: Callable[[Event], None] = lambda _event: None
     should_stop: Callable[[], bool] = lambda: False
+    note: Callable[[str], None] = lambda _text: None
 
     def report(self, stage: str, done: int, total: int, unit: str, **figures: float | int) -> None:
         """Tell the listener, then raise `Stopped` if the person asked for it."""

@@ -59,6 +59,12 @@ class Narrator:
             self._shown = now
             self._write(describe(event, now - self._begin, event.done - self._first))
 
+    def note(self, text: str) -> None:
+        """Write a sentence on a line of its own."""
+        self.close()
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
+
     def close(self) -> None:
         """End the moving line, if there is one."""
         if self.moving and self._stage:

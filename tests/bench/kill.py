@@ -3,8 +3,8 @@
     python tests/bench/kill.py [--seed 0]
 
 Works on the built-in digits, 6 epochs. Each trial starts from an untouched project, kills one command at its moment
-(`training` and the like wait for the marker named in MOMENTS, then for a random part of a second), runs the same command
-again to its end, and compares digests of everything but run.json files, which hold timings, and the log, which holds times.
+(it waits for the file named in MOMENTS to appear, then for a random part of a second), runs the same command again to
+its end, and compares digests of everything but what holds times: run.json, the log and tables with `decided_at`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def digests(root: Path) -> dict[str, str]:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     if (root / "project" / "review.sqlite").exists():
         with sqlite3.connect(root / "project" / "review.sqlite") as database:
-            rows = database.execute("select sample_id, action, label from events order by seq").fetchall()
+            rows = database.execute("select sample_id, action, label from log order by seq").fetchall()
         found["decisions in effect"] = repr(rows[-3:])
     return found
 
