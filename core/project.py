@@ -58,6 +58,8 @@ class Stages:
         yield work
         _flush(work)
         work.rename(self.folder / f"{name}-{key}")
+        for abandoned in self.folder.glob(f".{name}-*.part"):
+            shutil.rmtree(abandoned, ignore_errors=True)
         _flush_folder(self.folder)
 
 

@@ -69,14 +69,19 @@ def _umap(start: Array, rows: Array, distance: Array, seed: int, min_dist: float
 
 @contextmanager
 def _threads_as_found() -> Iterator[None]:
-    """Put back numba's number of threads, which umap sets to one and leaves so when it is stopped."""
-    import numba
+    """Put back numba's number of threads, which umap sets to one and leaves so when it is stopped, and torch's.
 
-    before = numba.get_num_threads()
+    numba's own threads, once started, change the number that OpenMP gives to torch.
+    """
+    import numba
+    import torch
+
+    of_torch, before = torch.get_num_threads(), numba.get_num_threads()
     try:
         yield
     finally:
         numba.set_num_threads(before)
+        torch.set_num_threads(of_torch)
 
 
 def _with_self(rows: Array, similarity: Array) -> tuple[Array, Array]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from core.data.images import read_pixels
+from core.axes import Array
+from core.data.images import decode, read_decoded
 from core.data.manifest import Manifest
 from core.errors import InputError
 from core.progress import Progress
@@ -42,22 +43,26 @@ def decode_all(manifest: Manifest, side: int, path: Path, progress: Progress) ->
     """Decode every image to `side` x `side` RGB bytes, in manifest order, into `path` (.npy, n side side 3).
 
     Raises:
-        InputError: images that could be read when the project was made cannot be read any more.
+        InputError: images that could be read when the project was made are gone, or are others now.
     """
     row_of = {sample: row for row, sample in enumerate(manifest.ids)}
-    shape = (len(manifest), side, side, 3)
+    digests, shape = list(manifest.rows["sha256"]), (len(manifest), side, side, 3)
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    gone, reason, filled = 0, "", 0
-    for sample, image in read_pixels(manifest.source, list(manifest.ids), side, progress):
-        if isinstance(image, InputError):
-            gone, reason = gone + 1, reason or f"{sample}: {image}"
+    reason, filled = "", 0
+
+    def read(data: bytes) -> tuple[str, Array]:
+        return hashlib.sha256(data).hexdigest(), decode(data, side)
+
+    for sample, found in read_decoded(manifest.source, list(manifest.ids), read, "reading images", progress):
+        if isinstance(found, InputError) or found[0] != digests[row_of[sample]]:
+            why = found if isinstance(found, InputError) else "not the image it was"
+            reason = reason or f" (the first, {sample}: {why})"
             continue
-        pixels[row_of[sample]] = image
+        pixels[row_of[sample]] = found[1]
         filled += 1
     pixels.flush()
     if missing := len(manifest) - filled:
-        first = f" (the first, {reason})" if reason else ""
         raise InputError(
-            f"{missing:,} of {len(manifest):,} images cannot be read any more{first}. "
-            "Bring them back, or make the project anew without them."
+            f"{missing:,} of {len(manifest):,} images are gone or have changed since the project was made{reason}. "
+            "Bring them back, or make the project anew."
         )

@@ -66,10 +66,13 @@ def _computes_bfloat16(device: str) -> bool:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generator inside the block and leave it as it was found."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Seed the generator that first weights are drawn from (the CPU's) inside the block, and leave it as it was found."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        torch.set_rng_state(before)
 
 
 def processors() -> int:

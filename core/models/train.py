@@ -307,7 +307,8 @@ def _snapshot(epoch: int) -> str:
 
 def network_after(folder: Path, epoch: int, classes: int, compute: Compute) -> ReferenceNetwork:
     """Load the network as it was after `epoch` (counted from 0); its weights must not have been tidied away."""
-    network = reference_network(classes).to(compute.device)
+    with seeded(0):  # the first weights are replaced; the global generator stays as it was
+        network = reference_network(classes).to(compute.device)
     stored = load_file(folder / _snapshot(epoch))
     network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in stored.items()})
     return network

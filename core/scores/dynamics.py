@@ -125,7 +125,8 @@ def epoch_weights(history: History, train: Bool[Array, " n"]) -> Float[Array, " 
 def weighted_aum(history: History, weights: Float[Array, " t"]) -> Float[Array, " n"]:
     """Area under the margin with weighted epochs. Low: suspicious."""
     margins = (history.given_logit - history.other_logit).astype(np.float64)
-    return np.asarray((weights[:, None] * margins).sum(0) / weights.sum())
+    counted = weights[:, None] * np.isfinite(margins)  # an epoch in which a sample was not logged says nothing of it
+    return np.asarray((counted * np.nan_to_num(margins)).sum(0) / np.maximum(counted.sum(0), 1e-12))
 
 
 def window(history: History, train: Bool[Array, " n"]) -> Window:

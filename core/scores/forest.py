@@ -14,6 +14,7 @@ Source: Liu, Ting, Zhou, "Isolation Forest", ICDM 2008; Chhabra et al., arXiv 24
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -229,7 +230,7 @@ def _in_threads(task: Callable[[int], None], items: Sequence[int]) -> Iterator[i
     The kernels hold no lock of Python's, so plain threads do; numba's own parallel loops take longer to compile and may
     end the process when two of its threads enter one.
     """
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+    with ThreadPoolExecutor(_threads()) as pool:
         waiting = [pool.submit(task, item) for item in items]
         try:
             for done, future in enumerate(waiting, start=1):
@@ -238,6 +239,16 @@ def _in_threads(task: Callable[[int], None], items: Sequence[int]) -> Iterator[i
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _threads() -> int:
+    """Return numba's number of threads. To ask starts numba's own, which changes torch's number: that is put back."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    threads: int = numba.get_num_threads()
+    if torch:
+        torch.set_num_threads(before)
+    return threads
 
 
 def _compiled(kernel: Callable[..., None]) -> Callable[..., None]:

@@ -52,14 +52,18 @@ def made(order: np.ndarray | None = None) -> Evidence:
     return Evidence(
         labels, logits, LastLayerGradients.from_logits(logits, labels, inputs), forest[order],
         ridge_head(inputs, labels, C, np.ones(N, bool)), moved_to[near][order],
-        History(**{k: a[:, order] if a.ndim == 2 else a for k, a in history.arrays().items()}), Window(3, "made"),
+        History(**{k: a[:, order] if a.ndim == 2 else a for k, a in history.arrays().items()}),
+        Window(3, "made"), np.arange(1.0, T + 1),
     )  # fmt: skip
 
 
 def test_the_table_holds_the_scores_of_the_issue_and_the_early_ones() -> None:
     assert set(OF_THE_ISSUE) <= set(SCORES)
     assert {name for name in SCORES if name.endswith("_early")} == {
-        f"{name}_early" for name, score in SCORES.items() if score.needs == "history" and not name.endswith("_early")
+        f"{name}_early"
+        for name, score in SCORES.items()
+        if score.needs == "history" and not name.endswith("_early")
+        if name != "weighted_aum"  # its weights say already what the window says
     }
 
 
@@ -130,7 +134,7 @@ def test_a_plainly_wrong_label_stands_on_the_suspicious_end(name: str) -> None:
     evidence = Evidence(
         labels, logits, LastLayerGradients.from_logits(logits, labels, inputs), np.zeros(20),
         ridge_head(inputs, labels, 2, np.ones(20, bool)), near, history_of(np.tile(logits, (4, 1, 1)), labels),
-        Window(2, "made"),
+        Window(2, "made"), np.ones(4),
     )  # fmt: skip
     suspicious = SCORES[name].sign * SCORES[name].compute(evidence)
     assert suspicious.argmax() == 0

@@ -25,7 +25,8 @@ def of_probabilities(values: list[list[float]]) -> History:
 
 @pytest.mark.parametrize(
     ("trace", "events", "first", "correct"),
-    [("1010", 2, 1, 2), ("000", 3, 4, 0), ("111", 0, 1, 3), ("011", 0, 2, 2), ("0010", 1, 3, 1), ("1", 0, 1, 1), ("0", 1, 2, 0)],
+    [("1010", 2, 1, 2), ("000", 3, 4, 0), ("111", 0, 1, 3), ("011", 0, 2, 2), ("0010", 1, 3, 1), ("1", 0, 1, 1),
+     ("0", 1, 2, 0)],
 )  # fmt: skip
 def test_traces_by_hand(trace: str, events: int, first: int, correct: int) -> None:
     history = of_correct(trace)
@@ -140,3 +141,29 @@ def test_few_held_out_rows_need_a_larger_gap() -> None:
     few = np.concatenate([np.arange(100), 100 + np.array([10, 50, 60, 70, 90])])  # 3 of 5 right in the last epoch
     assert dynamics.window(history, train).epochs == 1
     assert dynamics.window(history.columns(np.isin(np.arange(200), few)), train[few]).epochs == 2
+
+
+def test_weighted_margins_by_hand() -> None:
+    history = history_of(np.array([[[2.0, 1.0, 0.0]], [[0.0, 3.0, 5.0]]]), np.array([0]))
+    assert dynamics.weighted_aum(history, np.array([3.0, 1.0])).tolist() == [(3 * 1 - 5) / 4]
+    assert dynamics.weighted_aum(history, np.ones(2)).tolist() == dynamics.aum(history).tolist()
+
+
+def test_epochs_weigh_more_the_later_and_less_the_more_is_known_by_heart() -> None:
+    assert dynamics.MEMORISED_GAP == 0.3  # the traces below are made for it
+    history, train = running([0.5, 0.6, 0.8, 0.95], [0.6, 0.6, 0.65, 0.6])
+    assert dynamics.epoch_weights(history, train) == pytest.approx([1, 2, 3 * 0.5, 0], abs=1e-6)
+
+
+def test_epochs_weigh_alike_where_nothing_can_be_told() -> None:
+    history, train = running([0.9, 0.9], [0.2, 0.2])  # known by heart from the start
+    assert dynamics.epoch_weights(history, train).tolist() == [1, 1]
+    assert dynamics.epoch_weights(history, np.ones(200, bool)).tolist() == [1, 1]
+
+
+def test_the_clearest_epoch_is_the_last_unless_labels_were_memorised() -> None:
+    history, train = running([0.5, 0.6, 0.7, 0.9, 0.99], [0.5, 0.6, 0.65, 0.6, 0.5])
+    assert dynamics.clearest_epoch(history, train) == 2  # from 0: the end of the window
+    assert dynamics.clearest_epoch(history, np.ones(200, bool)) == 4
+    history, train = running([0.5, 0.6, 0.7], [0.5, 0.6, 0.65])
+    assert dynamics.clearest_epoch(history, train) == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from core.data.manifest import Manifest
 from core.errors import InputError, ModelError, ProjectError, Stopped
@@ -39,7 +40,8 @@ def sifted(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Proj
 
 def times(folder: Path) -> dict[str, int]:
     """When each stage, and each file in it, was last written."""
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*-*/**") if path.exists()}
+    whole = [*folder.glob("[!.]*-*"), *folder.glob("[!.]*-*/**/*")]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in whole}
 
 
 def test_the_table_of_findings(sifted: tuple[Project, Findings]) -> None:
@@ -258,6 +260,19 @@ def test_an_unknown_model(images: Path) -> None:
         sift(Manifest.read(f"folder:{images}"), "resnet")
 
 
+def test_threads_and_generators_are_left_as_found(images: Path) -> None:
+    manifest, threads = Manifest.read(f"folder:{images}"), torch.get_num_threads()
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    torch.set_num_threads(1)
+    try:
+        sift(manifest, settings=dataclasses.replace(QUICK, epochs=1))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut"])
 def test_an_image_that_went_after_the_project_was_made(damage: str, tmp_path: Path) -> None:
     images = drawn_folder(tmp_path / "images", 12)
@@ -265,7 +280,7 @@ def test_an_image_that_went_after_the_project_was_made(damage: str, tmp_path: Pa
     lost = images / "left" / "002.png"
     content = lost.read_bytes()
     lost.unlink() if damage == "gone" else lost.write_bytes(content[:50])
-    with pytest.raises(InputError, match=r"1 of 12 images cannot be read any more.*Bring them back"):
+    with pytest.raises(InputError, match=r"1 of 12 images are gone or have changed.*left/002.png.*Bring them back"):
         sift(Project.open(project.folder))
     assert not list(project.stages.folder.glob("[!.]*"))
     assert not project.sifted
@@ -278,5 +293,5 @@ def test_an_image_that_was_exchanged_is_told_not_taken(tmp_path: Path) -> None:
     images = drawn_folder(tmp_path / "images", 12)
     project = fresh(images, tmp_path / "shapes")
     (images / "left" / "002.png").write_bytes((images / "top" / "001.png").read_bytes())
-    with pytest.raises(InputError, match="002.png"):
+    with pytest.raises(InputError, match=r"the first, left/002.png: not the image it was"):
         sift(Project.open(project.folder))

@@ -120,10 +120,10 @@ def edited(change: Callable[[str], str]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "project.toml").unlink(), "is no project: it has no project.toml. Make one with `gradsift new`"),
+        (lambda folder: (folder / "project.toml").unlink(), "is no project: it has no project.toml. Make one with"),
         (edited(lambda text: text + "\n]]"), "cannot be read: .*Mend it or make a new project"),
         (lambda folder: (folder / "project.toml").write_bytes(b"a = '\xff'"), "cannot be read"),
-        (edited(lambda text: text.replace("format = 1", "format = 2")), "of format 2, this version reads 1. Update GradSift"),
+        (edited(lambda text: text.replace("format = 1", "format = 2")), "of format 2, this version reads 1. Update"),
         (edited(lambda text: text.replace("format = 1", "")), "of format None"),
         (edited(lambda text: text.replace("budget = ", "Budget = ")), "is damaged: 'budget'"),
         (edited(lambda text: text.replace("trees = 1000", "trees = 0")), "is damaged: trees is 0"),
@@ -147,10 +147,8 @@ def test_an_unknown_source_option_is_told(project: Project) -> None:
     edited(lambda text: text.replace("seed = 0", "seed = 0\nmoon = 1", 1))(project.folder)
     text = (project.folder / "project.toml").read_text()
     assert "moon" in text
-    opened = None
-    with pytest.raises(ProjectError, match="moon"):
-        opened = Project.open(project.folder)
-        opened.manifest()
+    with pytest.raises(ProjectError, match="is damaged: .*moon"):
+        Project.open(project.folder)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"hello"])
@@ -204,9 +202,14 @@ def test_a_stage_appears_when_it_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_stage_that_failed_is_not_there_and_may_be_resumed(resume: bool, tmp_path: Path) -> None:
     stages = Stages(tmp_path)
-    with pytest.raises(ZeroDivisionError), stages.write("features", "k", resume=resume) as work:
-        (work / "half").write_text("x")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with stages.write("features", "k", resume=resume) as work:
+            (work / "half").write_text("x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert stages.find("features", "k") is None
     with stages.write("features", "k", resume=resume) as work:
         assert (work / "half").exists() is resume

@@ -1,5 +1,6 @@
 """What a training says about each sample, batch by batch."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_any_partition_into_batches_is_one_log(order: list[int], cuts: list[int]
     borders = [0, *sorted(set(cuts)), 7]
     for epoch in range(3):
         whole.log(IDS, logits[epoch], labels, epoch, inputs=inputs[epoch], rate=0.1)
-        for begin, end in zip(borders, borders[1:], strict=False):
+        for begin, end in pairwise(borders):
             rows = np.asarray(order[begin:end])
             ids = [IDS[row] for row in rows]
             parts.log(ids, logits[epoch][rows], labels[rows], epoch, inputs=inputs[epoch][rows], rate=0.1)

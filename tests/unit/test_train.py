@@ -159,6 +159,7 @@ def test_nothing_global_is_left_changed(tmp_path: Path) -> None:
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
     run(made(), tmp_path, dataclasses.replace(SETTINGS, epochs=1))
+    network_after(tmp_path, 0, 2, CPU)
     assert torch.equal(torch.get_rng_state(), before)
     assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
     assert torch.get_num_threads() == threads
