@@ -66,7 +66,7 @@ def _computes_bfloat16(device: str) -> bool:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generator that first weights are drawn from (the CPU's) inside the block, and leave it as it was found."""
+    """Seed the CPU's generator, which first weights are drawn from, inside the block; leave it as it was found."""
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:
