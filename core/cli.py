@@ -7,6 +7,7 @@ on).
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +34,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is spelled out, not an error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     narrator = Narrator.on(sys.stderr)
     try:
@@ -146,11 +150,10 @@ def _sift(entries: Any) -> None:
     command.add_argument("--seed", type=int, metavar="N", help="of every random choice")
     command.add_argument("--epochs", type=int, metavar="N", help="of the reference training (default: 20 or more)")
     command.add_argument("--budget", metavar="5%|400", help="how many to flag: a share or a number of training images")
-    command.add_argument(
-        "--no-augment", dest="augment", action="store_const", const=False, help="train on the images as they are"
-    )
-    command.add_argument("--no-flip", dest="flip", action="store_const", const=False, help="never mirror an image")
-    command.add_argument("--no-maps", dest="maps", action="store_const", const=False, help="leave the two UMAPs out")
+    switch = argparse.BooleanOptionalAction
+    command.add_argument("--augment", action=switch, help="train on shifted and mirrored copies (default: yes)")
+    command.add_argument("--flip", action=switch, help="mirror while training (default: as the source says)")
+    command.add_argument("--maps", action=switch, help="draw the two UMAPs (default: yes)")
     command.add_argument("--image-size", type=int, metavar="PIXELS", help="side at which the network sees images")
     command.add_argument("--trees", type=int, metavar="N", help="of the isolation forest (default: 1000)")
     command.add_argument("--dry-run", action="store_true", help="say what it would cost, from a short probe")

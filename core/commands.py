@@ -19,6 +19,7 @@ import pandas as pd
 
 from core.data.manifest import Manifest
 from core.data.sources import SourceOptions
+from core.data.sources.base import expanded
 from core.data.sources.table import GUARDED
 from core.errors import DecisionError, GradSiftError, InputError, ProjectError
 from core.export.formats import named
@@ -26,7 +27,7 @@ from core.export.manifest import export_manifest
 from core.findings import EVIDENCE, Findings
 from core.progress import Progress
 from core.project import Project, ProjectConfig
-from core.review.decisions import Review
+from core.review.decisions import UNDECIDED, Review
 from core.review.flags import Budget, rank, share_flagged
 from core.review.flags import flag as flag_rows
 from core.review.present import heavy_on, plain, ranking_rows
@@ -67,6 +68,11 @@ def new(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ProjectError(f"{folder} exists and is not empty. Choose another folder, or delete it first.")
     settings = SiftSettings(seed=seed)
+    kind, _, place = absolute(source).partition(":")
+    if kind == "folder" and folder.resolve().is_relative_to(Path(place).resolve()):
+        raise ProjectError(
+            f"{folder} lies inside the images' folder {place}, which is only read. Choose a place outside it."
+        )
     manifest = Manifest.read(
         absolute(source), options=SourceOptions(**dict(columns or {}), seed=seed), labels=labels, classes=classes,
         val_fraction=val_fraction, limit=limit, seed=seed, progress=progress,
@@ -79,7 +85,7 @@ def new(
 def absolute(spec: str) -> str:
     """Make the path in a source's spec absolute, so that a project opens from any folder."""
     kind, colon, path = spec.partition(":")
-    return f"{kind}:{Path(path).expanduser().absolute()}" if colon and path else spec
+    return f"{kind}:{expanded(path).absolute()}" if colon and path else spec
 
 
 def _described(project: Project, manifest: Manifest) -> Answer:
@@ -159,7 +165,11 @@ def _configured(project: Project, changes: Mapping[str, Any], budget: str | None
     settings = SiftSettings.from_dict(project.config.settings.as_dict() | asked)
     if settings == project.config.settings and budget in (None, project.config.budget):
         return project
-    return project.with_config(settings=settings, budget=budget or project.config.budget)
+    from core.models.device import choose
+
+    choose(settings.device, settings.precision)  # what is not there is refused before anything is written down
+    with project.lock():
+        return project.with_config(settings=settings, budget=budget or project.config.budget)
 
 
 def cost(project: Project, changes: Mapping[str, Any], progress: Progress) -> Answer:
@@ -201,6 +211,10 @@ def scores(project: Project, out: Path) -> Answer:
     names = [str(name) for name in frame if str(name).startswith(("score_", "raw_"))]
     frame = frame[["sample_id", *EVIDENCE, *names]]
     (form,) = named([out.suffix.lstrip(".").lower()])
+    kind, _, place = project.config.source_spec.partition(":")
+    source, target = Path(place).resolve(), out.resolve()
+    if place and (target == source or (kind == "folder" and target.is_relative_to(source))):
+        raise InputError(f"{out} belongs to the source {project.config.source_spec}, only read. Write elsewhere.")
     if not out.absolute().parent.is_dir():
         raise InputError(f"The folder {out.absolute().parent} does not exist. Make it, or write elsewhere.")
     aside = out.with_name(f".{out.name}.part")
@@ -227,11 +241,15 @@ def decide(
     """Record one batch of decisions, from arguments or from a CSV file."""
     review = Review(project, reviewer=reviewer)
     if table_file is not None:
-        events = [{**event, "note": event.get("note") or note} for event in _events(table_file)]
+        if samples or action or label:
+            raise DecisionError("A file and --sample, --action or --label were given together. Use one or the other.")
+        decided = review.current().index
+        told = [e for e in _events(table_file) if e["action"] != UNDECIDED or e["sample_id"] in decided]
+        events: list[dict[str, Any]] = [{**event, "note": event.get("note") or note} for event in told]
         batch, count = review.decide_many(_with_suspicion(project, events)), len(events)
     elif samples and action:
-        told = [{"sample_id": sample, "action": action, "label": label, "note": note} for sample in samples]
-        batch, count = review.decide_many(_with_suspicion(project, told)), len(dict.fromkeys(samples))
+        events = [{"sample_id": sample, "action": action, "label": label, "note": note} for sample in samples]
+        batch, count = review.decide_many(_with_suspicion(project, events)), len(dict.fromkeys(samples))
     else:
         raise DecisionError("Nothing to decide. Name samples with --sample and an --action, or a file with --from.")
     data = {"batch": batch, "decided": count, "reviewer": review.reviewer}
@@ -257,9 +275,10 @@ def _events(file: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 1):
         if not {"sample_id", "action"} <= set(row):
             raise InputError(f"{file} has no sample_id or no action in row {number}. Fill it in, or take the row out.")
-    return [
-        row | ({"label": row["final_label"]} if "final_label" in row and "label" not in row else {}) for row in rows
-    ]
+    for row in rows:
+        if "final_label" in row:
+            row.setdefault("label", row["final_label"])
+    return [{name: row[name] for name in ("sample_id", "action", "label", "note") if name in row} for row in rows]
 
 
 def _with_suspicion(project: Project, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -321,9 +340,26 @@ def status(project: Project) -> Answer:
     lines.append("a run is working on it now" if data["running"] else "no run is working on it")
     made = ", ".join(f"{name} {count:,}" for name, count in data["decisions"].items()) or "none"
     lines.append(f"decisions: {made}; exports: {len(exports)}")
+    if waiting := _waiting(project, manifest):
+        data["to_do"] = waiting
+        lines.append(
+            f"to go on: {', '.join(waiting['stages'])}; about {waiting['memory_mb']:,} MB of memory and "
+            f"{waiting['disk_mb']:,} MB of disk; gradsift sift --dry-run measures the time"
+        )
     step = "show" if project.sifted else "sift"
     lines.append(f"next: gradsift {step} {project.folder}")
     return Answer(data, "\n".join(lines))
+
+
+def _waiting(project: Project, manifest: Manifest) -> dict[str, Any]:
+    """Return the stages that are not there yet, and the space that a run takes; empty where all is done."""
+    from core.estimate import space
+    from core.pipeline import plan
+
+    planned = plan(manifest, project.config.settings)
+    stages = [name for name, key in planned.keys.items() if project.stages.find(name, key) is None]
+    memory, disk = space(manifest, planned)
+    return {"stages": stages, "memory_mb": memory, "disk_mb": disk} if stages else {}
 
 
 def demo(folder: Path, data: str, progress: Progress) -> Answer:

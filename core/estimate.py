@@ -18,10 +18,10 @@ import torch
 
 from core.data.images import read_pixels
 from core.data.manifest import Manifest
-from core.errors import Stopped
+from core.errors import InputError, Stopped
 from core.models import device
-from core.models.network import WIDTHS
-from core.models.train import Task, train
+from core.models.network import STEM, WIDTHS
+from core.models.train import EVALUATION_BATCH, Task, train
 from core.pipeline import Plan, plan
 from core.progress import Event, Progress
 from core.project import Stages
@@ -35,7 +35,8 @@ PER_PAIR = 3.2e-9  # seconds per pair of images and space, neighbours
 PER_ROW_AND_TREE = 2.2e-8  # forest, score included
 PER_POINT = 6e-4  # one UMAP of 200 epochs
 FIXED_MAP = 5.0  # UMAP's own compilation and import
-BASE_MEMORY_MB = 800  # the process with its libraries, before any data
+BASE_MEMORY_MB = 1300  # the process with its libraries, UMAP included, before any data
+WEIGHTS_MB = 2  # of one epoch, kept until the training is whole
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,15 @@ def estimate(manifest: Manifest, settings: SiftSettings, stages: Stages, progres
 
 
 def _probe_decoding(manifest: Manifest, side: int, progress: Progress) -> tuple[np.ndarray, float]:
-    """Decode a few images, evenly spread; return them and the seconds per image."""
-    some = [str(sample) for sample in manifest.ids[:: max(1, len(manifest) // PROBE_IMAGES)]]
+    """Decode a few images in a row, as the run will read them; return them and the seconds per image."""
+    first = max(0, (len(manifest) - PROBE_IMAGES) // 2)
+    some = [str(sample) for sample in manifest.ids[first : first + PROBE_IMAGES]]
     begin = time.perf_counter()
-    found = [image for _, image in read_pixels(manifest.source, some, side, progress) if isinstance(image, np.ndarray)]
-    return np.stack(found), (time.perf_counter() - begin) / len(some)
+    found = [image for _, image in read_pixels(manifest.source, some, side, progress)]
+    images = [image for image in found if isinstance(image, np.ndarray)]
+    if not images:
+        raise InputError(f"None of {len(some)} images tried can be read now (the first: {found[0]}). Bring them back.")
+    return np.stack(images), (time.perf_counter() - begin) / len(some)
 
 
 def _training_rate(manifest: Manifest, pixels: np.ndarray, settings: SiftSettings, compute: device.Compute) -> float:
@@ -112,5 +117,7 @@ def space(manifest: Manifest, planned: Plan) -> tuple[int, int]:
     factors = 4 * rows * (2 * width + 3 * classes)
     history = 4 * 6 * rows * planned.epochs
     pixels = 3 * rows * planned.side**2
-    memory = BASE_MEMORY_MB + (2 * factors + 2 * history + pixels) / 1e6
-    return round(memory), max(1, round((factors + history + pixels + 8 * 60 * rows) / 1e6))
+    passing = 4 * EVALUATION_BATCH * planned.side**2 * 3 * STEM  # activations of one batch
+    memory = BASE_MEMORY_MB + (2 * factors + 2 * history + pixels + passing) / 1e6
+    kept = WEIGHTS_MB * (planned.epochs + 3)
+    return round(memory), round(kept + (factors + history + pixels + 8 * 60 * rows) / 1e6)

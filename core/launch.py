@@ -12,6 +12,9 @@ def main() -> int:
     """Run the command line and return its exit status (1 where `core` is somebody else's package)."""
     try:
         core = importlib.import_module("core")
+    except ModuleNotFoundError as error:
+        print(f"gradsift: its package `core` is not whole ({error}). Install gradsift again.", file=sys.stderr)
+        return 1
     except Exception as error:  # whatever a foreign package raises while it is imported
         print(
             f"gradsift: a package named `core` was found and cannot be imported ({type(error).__name__}: {error}). "
@@ -27,7 +30,10 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    status: int = importlib.import_module("core.cli").main()
+    try:
+        status: int = importlib.import_module("core.cli").main()
+    except KeyboardInterrupt:  # while modules were still being imported
+        return 130
     return status
 
 

@@ -40,7 +40,8 @@ from core.gradients.sketch import sketch
 from core.models import device
 from core.models.network import ReferenceNetwork
 from core.models.recorder import History
-from core.models.train import Task, Trained, evaluate, network_after, planned_epochs, tidy, train
+from core.models.train import Task, Trained, evaluate, network_after, planned_epochs, tidy, train, weights_digest
+from core.models.train import replace as write_whole
 from core.progress import Progress
 from core.project import Project, Stages, stage_key
 from core.scores import dynamics
@@ -171,8 +172,15 @@ class _Run:
         return device.choose(self.settings.device, self.settings.precision)
 
     def _features(self, folder: Path) -> dict[str, Any]:
-        manifest = self.manifest
-        flip = _flip(manifest, self.settings)
+        facts = folder / "trained.json"  # written when all is computed: from then on only tidying is left
+        if not facts.exists():
+            write_whole(facts, lambda path: path.write_text(json.dumps(self._train(folder))))
+        tidy(folder, self.plan.epochs)
+        known: dict[str, Any] = json.loads(facts.read_text())
+        return known
+
+    def _train(self, folder: Path) -> dict[str, Any]:
+        manifest, flip = self.manifest, _flip(self.manifest, self.settings)
         pixels = np.load(self.folders["pixels"] / "pixels.npy", mmap_mode="r")
         task = Task(tuple(manifest.ids), pixels, manifest.labels, manifest.train, len(manifest.classes), flip)
         trained = train(task, self.settings, self.compute, folder, self.progress)
@@ -182,8 +190,10 @@ class _Run:
         clearest = network_after(folder, epoch, task.classes, self.compute)
         for name, array in _final_pass(task, trained, clearest, self.progress).items():
             np.save(folder / f"{name}.npy", array)
-        tidy(folder, self.plan.epochs)
-        return {"epochs": self.plan.epochs, "features_of_epoch": epoch + 1, "flip": flip, **self.compute.describe()}
+        return {
+            "epochs": self.plan.epochs, "features_of_epoch": epoch + 1, "flip": flip, **self.compute.describe(),
+            "torch": torch.__version__, "weights_sha256": weights_digest(folder, self.plan.epochs),
+        }  # fmt: skip
 
     @cached_property
     def history(self) -> History:
@@ -215,7 +225,9 @@ class _Run:
             self.manifest, self.history, self._array("features", "logits"), self._array("features", "features"),
             self.gradients, np.asarray(near["features"].rows), self.settings, self.progress,
         )  # fmt: skip
-        run = {"stages": dict(self.plan.keys), "settings": self.settings.as_dict(), **findings.run}
+        trained = json.loads((self.folders["features"] / "trained.json").read_text())
+        inputs = {"manifest": self.manifest.digest(), "tool": __version__, **trained}
+        run = {"stages": dict(self.plan.keys), "settings": self.settings.as_dict(), **inputs, **findings.run}
         Findings(**{**vars(findings), "run": run}).save_scores(folder)
         return dict(findings.run)
 

@@ -26,7 +26,7 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from core.data.manifest import Manifest
-from core.data.sources import SourceOptions, open_source
+from core.data.sources import SourceOptions, open_or_missing
 from core.errors import ProjectError, SettingsError
 from core.findings import Findings
 from core.settings import SiftSettings
@@ -55,7 +55,12 @@ class Stages:
         if not resume and work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True, exist_ok=True)
-        yield work
+        try:
+            yield work
+        except BaseException:
+            if not resume:
+                shutil.rmtree(work, ignore_errors=True)
+            raise
         _flush(work)
         work.rename(self.folder / f"{name}-{key}")
         for abandoned in self.folder.glob(f".{name}-*.part"):
@@ -161,7 +166,7 @@ class Project:
     def manifest(self) -> Manifest:
         """Read the rows, with the source that gives their images."""
         try:
-            source = open_source(self.config.source_spec, SourceOptions(**self.config.source_options))
+            source = open_or_missing(self.config.source_spec, SourceOptions(**self.config.source_options))
             return Manifest.load(
                 self.folder / "manifest.parquet", self.folder / "problems.parquet", source, self.config.classes
             )
@@ -222,11 +227,16 @@ class Project:
     @property
     def busy(self) -> bool:
         """Whether a run holds the project now."""
+        lock = self.folder / ".lock"
+        if not lock.exists():
+            return False
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
+            with FileLock(lock, timeout=0):
                 return False
         except Timeout:
             return True
+        except OSError:  # a project that cannot be written to has no run working on it
+            return False
 
     @property
     def _latest(self) -> Path:

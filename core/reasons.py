@@ -17,6 +17,8 @@ from typing import Any
 
 import pandas as pd
 
+HEAD = "the out-of-sample head"  # the usual witness for another label
+WHILE_LEARNING = "the network, before it had memorised,"  # where labels were learned by heart
 HEAD_SURE = 0.5  # a head that gives its best class less than even odds is unsure
 NEAR_SHARE = 0.3  # neighbours speak for a label that at least so many of them carry
 RARELY_LEARNED = 0.25  # a label predicted in fewer of the epochs was hardly learned
@@ -43,11 +45,12 @@ class _Evidence:
     gradient_percentile: float | None  # 0-100
     fitted: bool | None  # the network ended up predicting the given label
     learned_share: float | None  # share of epochs in which it did, 0-1
+    witness: str = HEAD  # whose suggestion it is
 
 
 _NAMES = tuple(field.name for field in fields(_Evidence))
 _COUNTS = {"neighbours_suggested", "neighbours_given", "neighbours"}
-_TEXTS = {"given_label", "suggested_label", "predicted_label", "neighbours_top_label"}
+_TEXTS = {"given_label", "suggested_label", "predicted_label", "neighbours_top_label", "witness"}
 
 
 def sentence(evidence: Mapping[str, Any]) -> str:
@@ -56,10 +59,10 @@ def sentence(evidence: Mapping[str, Any]) -> str:
     Args:
         evidence: given_label, suggested_label, suggested_prob, given_prob, predicted_label, predicted_prob,
             neighbours_suggested, neighbours_given, neighbours_top_label, neighbours, gradient_percentile, fitted,
-            learned_share; what is missing, None or NA is not spoken of. Probabilities and shares are 0-1, the
-            percentile is 0-100.
+            learned_share, witness (who suggests; by default the head); what is missing, None or NA is not spoken of.
+            Probabilities and shares are 0-1, the percentile is 0-100.
     """
-    known = _Evidence(**{name: _value(name, evidence.get(name)) for name in _NAMES})
+    known = _Evidence(**{name: _value(name, evidence.get(name)) for name in _NAMES} | {"witness": _witness(evidence)})
     if known.given_label is None:
         return "Not labelled, so there is no label to doubt."
     if known.suggested_label is None:
@@ -87,7 +90,7 @@ def _doubted(e: _Evidence) -> str:
 def _confirmed(e: _Evidence) -> str:
     """The head prefers the given label: unusual at most."""
     sure = e.suggested_prob is None or e.suggested_prob >= HEAD_SURE
-    head = f"the out-of-sample head {'agrees' if sure else 'leans to it too'}{_bracket(e.suggested_prob)}"
+    head = f"{e.witness} {'agrees' if sure else 'leans to it too'}{_bracket(e.suggested_prob)}"
     agrees = f"Labelled {_short(e.given_label)}, and {head}"
     doubts = [*([_near(e)] if _near_doubts(e) else []), *_learning(e)]
     if doubts:
@@ -117,9 +120,9 @@ def _witnesses(e: _Evidence) -> int:
 
 def _head(e: _Evidence) -> str:
     if e.suggested_prob is None:
-        return f"the out-of-sample head prefers {_short(e.suggested_label)}"
+        return f"{e.witness} prefers {_short(e.suggested_label)}"
     other = "" if e.given_prob is None else f" and {_short(e.given_label)} {_percent(e.given_prob)}"
-    return f"the out-of-sample head gives {_short(e.suggested_label)} {_percent(e.suggested_prob)}{other}"
+    return f"{e.witness} gives {_short(e.suggested_label)} {_percent(e.suggested_prob)}{other}"
 
 
 def _near(e: _Evidence) -> str:
@@ -150,7 +153,7 @@ def _learning(e: _Evidence) -> list[str]:
     if e.learned_share is not None and e.learned_share < RARELY_LEARNED:
         said.append(f"the network predicted {_short(e.given_label)} in {_percent(e.learned_share)} of its epochs only")
     if e.gradient_percentile is not None and e.gradient_percentile >= LARGE_GRADIENT:
-        said.append(f"its gradient is larger than {int(e.gradient_percentile)} % of all")
+        said.append(f"its gradient is larger than {min(int(e.gradient_percentile), 99)} % of all")
     return said
 
 
@@ -184,6 +187,10 @@ def _percent(share: float) -> str:
     if whole == 0 and share > 0:
         return "below 1 %"
     return "over 99 %" if whole == 100 and share < 1 else f"{whole} %"
+
+
+def _witness(evidence: Mapping[str, Any]) -> str:
+    return _value("witness", evidence.get("witness")) or HEAD
 
 
 def _value(name: str, value: Any) -> Any:

@@ -49,8 +49,8 @@ ARROWS: dict[str, set[str]] = {
     # the way in
     "terminal": {"progress"},
     "commands": {
-        "errors", "progress", "settings", "data", "findings", "project", "review", "export", "pipeline", "estimate",
-        "terminal",
+        "errors", "progress", "settings", "data", "findings", "project", "review", "export", "models", "pipeline",
+        "estimate", "terminal",
     },
     "cli": {"core", "errors", "progress", "project", "commands", "terminal"},
     "launch": set(),  # it has to run where `core` is somebody else's

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,9 @@ def decode_all(manifest: Manifest, side: int, path: Path, progress: Progress) ->
     row_of = {sample: row for row, sample in enumerate(manifest.ids)}
     digests, shape = list(manifest.rows["sha256"]), (len(manifest), side, side, 3)
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a full disk is an error here, not a signal that ends the process at some write
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     reason, filled = "", 0
 
     def read(data: bytes) -> tuple[str, Array]:

@@ -16,6 +16,7 @@ too, just without scores. `table:` opens either table again.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -47,7 +48,7 @@ COLUMNS = {
     "group": "the source's group column",
     "predicted_label": "the network's class at the end of training",
     "predicted_prob": "its probability, 0-1",
-    "suggested_label": "the best class of a head that never saw this sample's label",
+    "suggested_label": "best class of a head that never saw this label; of the early network where it memorised",
     "suggested_prob": "its calibrated probability, 0-1",
     "final_label": "the class a person relabelled to; empty: the given label stands",
     "action": f"a person's decision: {', '.join(ACTIONS)}",
@@ -87,7 +88,7 @@ def export_manifest(project: Project, to: str | Path, formats: Sequence[str] = (
         ProjectError: the project, its findings or its log are damaged.
     """
     chosen = named([formats] if isinstance(formats, str) else list(formats))
-    target = Path(to).expanduser().absolute()
+    target = _expanded(to).absolute()
     manifest = project.manifest()
     _check_outside_source(project.config.source_spec, target)
     findings = project.findings() if project.sifted else None
@@ -172,9 +173,13 @@ def _meaning(column: str) -> str:
     return COLUMNS.get(column) or COLUMNS[f"{column.split('_')[0]}_*"]
 
 
+def _expanded(path: str | Path) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises where `~x` is nobody's home)
+
+
 def _check_outside_source(spec: str, target: Path) -> None:
     kind, _, place = spec.partition(":")
-    root = Path(place).expanduser().resolve()
+    root = _expanded(place).resolve()
     if kind == "folder" and target.resolve().is_relative_to(root):
         raise ExportError(
             f"{target} lies inside the images' own folder {root}, which would take the export for data next time. "

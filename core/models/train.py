@@ -11,11 +11,13 @@ others, which is also how `window` can tell when memorisation sets in.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -54,9 +56,13 @@ class Task:
     def statistics(self) -> tuple[Array, Array]:
         """Mean and standard deviation per channel over (at most 10,000, evenly spread) training images, in 0..255."""
         rows = np.flatnonzero(self.train)
-        some = np.asarray(self.pixels[rows[:: max(1, len(rows) // 10_000)]])
-        flat = some.reshape(-1, 3).astype(np.float32)
-        return flat.mean(0, dtype=np.float64), np.maximum(flat.std(0, dtype=np.float64), 1.0)
+        some = rows[:: -(-len(rows) // 10_000)]
+        total, squares, count = np.zeros(3), np.zeros(3), 0
+        for begin in range(0, len(some), 256):
+            block = np.asarray(self.pixels[some[begin : begin + 256]]).reshape(-1, 3).astype(np.float64)
+            total, squares, count = total + block.sum(0), squares + (block**2).sum(0), count + len(block)
+        mean = total / count
+        return mean, np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0)), 1.0)
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,7 @@ class _Run:
             self.recorder.log_rows(rows, logits, self.task.labels[rows], epoch, inputs)
 
     def save(self, epoch: int) -> None:
-        """Write this epoch's record, then the checkpoint that makes it count."""
+        """Write this epoch's record and weights, and last the checkpoint that makes them count."""
         history = self.recorder.history()
         row = {name: array[epoch] for name, array in history.arrays().items()}
         replace(self.folder / f"epoch-{epoch:04d}.npz", lambda path: _save_npz(path, row))
@@ -192,8 +198,8 @@ class _Run:
             for name, parameter in self.network.named_parameters()
         }
         facts = {"epoch": str(epoch)}
-        replace(self.folder / "checkpoint.safetensors", lambda path: save_file({**weights, **moments}, path, facts))
         replace(self.folder / _snapshot(epoch), lambda path: save_file(weights, path, facts))
+        replace(self.folder / "checkpoint.safetensors", lambda path: save_file({**weights, **moments}, path, facts))
 
     def start(self) -> int:
         """Load the checkpoint, if there is one, and return the epoch to go on with."""
@@ -287,7 +293,7 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 def _save_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     with path.open("wb") as handle:
-        np.savez(handle, allow_pickle=False, **arrays)
+        np.savez(handle, **dict[str, Any](arrays))
 
 
 def _load_npz(path: Path) -> dict[str, Array]:
@@ -315,8 +321,13 @@ def network_after(folder: Path, epoch: int, classes: int, compute: Compute) -> R
 
 
 def tidy(folder: Path, epochs: int) -> None:
-    """Delete what only a resumed training needs; keep a few weights, evenly spread."""
+    """Delete what only a resumed training needs, half files too; keep a few weights, evenly spread."""
     kept = {_snapshot(round(epochs * (part + 1) / SNAPSHOTS) - 1) for part in range(SNAPSHOTS)}
-    records = [*folder.glob("epoch-*.npz"), folder / "checkpoint.safetensors"]
-    for path in [*records, *(each for each in folder.glob("weights-*") if each.name not in kept)]:
+    finished = [folder / "checkpoint.safetensors", *folder.glob("epoch-*.npz"), *folder.glob(".*.part")]
+    for path in [*finished, *(each for each in folder.glob("weights-*") if each.name not in kept)]:
         path.unlink(missing_ok=True)
+
+
+def weights_digest(folder: Path, epochs: int) -> str:
+    """Return the SHA-256 (hex) of the weights after the last epoch."""
+    return hashlib.sha256((folder / _snapshot(epochs - 1)).read_bytes()).hexdigest()

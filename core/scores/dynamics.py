@@ -104,8 +104,10 @@ def clearest_epoch(history: History, train: Bool[Array, " n"]) -> int:
     last = len(history.learning_rate) - 1
     if train.all():
         return last
-    gap = float(history.correct[-1, train].mean() - history.correct[-1, ~train].mean())
-    return window(history, train).epochs - 1 if gap > FEATURES_GAP else last
+    outside = float(history.correct[-1, ~train].mean())
+    doubt = 2 * math.sqrt(max(outside * (1 - outside), 1e-4) / int((~train).sum()))
+    gap = float(history.correct[-1, train].mean()) - outside
+    return window(history, train).epochs - 1 if gap > max(FEATURES_GAP, doubt) else last
 
 
 def epoch_weights(history: History, train: Bool[Array, " n"]) -> Float[Array, " t"]:
@@ -126,7 +128,8 @@ def weighted_aum(history: History, weights: Float[Array, " t"]) -> Float[Array, 
     """Area under the margin with weighted epochs. Low: suspicious."""
     margins = (history.given_logit - history.other_logit).astype(np.float64)
     counted = weights[:, None] * np.isfinite(margins)  # an epoch in which a sample was not logged says nothing of it
-    return np.asarray((counted * np.nan_to_num(margins)).sum(0) / np.maximum(counted.sum(0), 1e-12))
+    counts = counted.sum(0)
+    return np.where(counts > 0, (counted * np.nan_to_num(margins)).sum(0) / np.maximum(counts, 1e-12), np.nan)
 
 
 def window(history: History, train: Bool[Array, " n"]) -> Window:

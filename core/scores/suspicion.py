@@ -2,8 +2,23 @@
 
 Mean percentile of two witnesses that err differently: `weighted_aum` (what the network said while it learned, in the
 training's own passes) and `loo_ridge_margin` (what the features say about a label that was left out). Once a network
-has memorised its labels its features carry the wrong labels too, and the head drags the ranking down: then it is left
-out.
+has memorised its labels its features carry the wrong labels too, and the head drags the ranking down: it is left out.
+
+Measured by `tests/bench/label_errors.py` on human label errors: average precision on 10,000 CIFAR-10N images, mean of
+three training seeds, labels `worse` (40 % wrong) / `aggre` (9 % wrong):
+
+| ranking | worse | aggre |
+|---|---|---|
+| weighted_aum + loo_ridge_margin (this choice) | .873 | .617 |
+| the same with knn_disagreement | .872 | .620 |
+| mean_el2n + loo_ridge_margin, one seed | .863 | .596 |
+| loo_ridge_margin alone | .870 | .562 |
+| weighted_aum alone | .853 | .608 |
+| mean_el2n alone | .835 | .566 |
+| cleanlab's best ranking of a 5-fold logistic head on the same features | .861 | .594 |
+
+Where labels were memorised (30 epochs, no augmentation; seed 0): weighted_aum .789 / .456, mean_el2n .765 / .443, the
+head .465 on `worse`, and the two together less than weighted_aum alone. Neighbours add too little for a third witness.
 """
 
 from __future__ import annotations
@@ -26,12 +41,13 @@ class Rule(NamedTuple):
     why: str
 
 
-def choose_rule(fitted: float, held_out_accuracy: float | None) -> Rule:
+def choose_rule(fitted: float, held_out_accuracy: float | None, held_out: int = 10**9) -> Rule:
     """Decide whether the head may speak.
 
     Args:
         fitted: share of training labels that the final network predicts, in evaluation mode.
         held_out_accuracy: share of held-out given labels that it predicts; None where no row is held out.
+        held_out: how many rows are held out; the gap must exceed twice the standard error that they leave.
     """
     both, alone = ("weighted_aum", "loo_ridge_margin"), ("weighted_aum",)
     if held_out_accuracy is None:
@@ -40,7 +56,8 @@ def choose_rule(fitted: float, held_out_accuracy: float | None) -> Rule:
         return Rule(alone, True, f"the network fits {fitted:.0%} of its labels and no row is held out to show that it "
                                  "understands them, so the head on its features is left out")  # fmt: skip
     figures = f"the network fits {fitted:.0%} of its labels and {held_out_accuracy:.0%} of the held-out ones"
-    if fitted - held_out_accuracy > MEMORISED_GAP:
+    doubt = 2 * np.sqrt(max(held_out_accuracy * (1 - held_out_accuracy), 1e-4) / held_out)
+    if fitted - held_out_accuracy > max(MEMORISED_GAP, doubt):
         return Rule(alone, True, f"{figures}: it has memorised labels, so the head on its features is left out")
     return Rule(both, False, f"{figures}: it has not memorised labels, so the head on its features counts")
 

@@ -17,7 +17,7 @@ from core.findings import Findings
 from core.gradients.last_layer import LastLayerGradients
 from core.models.recorder import History
 from core.progress import Progress
-from core.reasons import reasons
+from core.reasons import HEAD, WHILE_LEARNING, reasons
 from core.scores import SCORES, Evidence, difficulty, dynamics, percentile
 from core.scores.forest import GradientForest, forest_stability
 from core.scores.out_of_sample import ridge_head
@@ -48,7 +48,7 @@ def evidence_table(
         labels, logits, gradients, forest, head, neighbours, history, window, dynamics.epoch_weights(history, train)
     )
     right = logits.argmax(1) == labels
-    rule = choose_rule(accuracy(right, train) or 0.0, accuracy(right, ~train))
+    rule = choose_rule(accuracy(right, train) or 0.0, accuracy(right, ~train), int((~train).sum()) or 1)
     raw = {name: score.compute(evidence) for name, score in SCORES.items()}
     shares = {name: percentile(score.sign * raw[name], train) for name, score in SCORES.items()}
     table = pd.DataFrame(
@@ -57,7 +57,7 @@ def evidence_table(
     table = table.assign(**_labels(evidence, rule, np.asarray(classes, dtype=object)))
     table["suspicion"] = percentile(combine(shares, rule), train)
     table["reason"] = reasons(
-        _spoken(table, evidence, shares["oga_l2"], right, np.asarray(classes, dtype=object))
+        _spoken(table, evidence, rule, shares["oga_l2"], np.asarray(classes, dtype=object))
     ).to_numpy()
     columns = {f"score_{name}": share for name, share in shares.items()} | {
         f"raw_{n}": value for n, value in raw.items()
@@ -108,21 +108,22 @@ def _suggestion(evidence: Evidence, rule: Rule, classes: int) -> Float[Array, "n
 
 
 def _spoken(
-    table: pd.DataFrame, evidence: Evidence, gradient: Float[Array, " n"], right: Bool[Array, " n"], names: Array
+    table: pd.DataFrame, evidence: Evidence, rule: Rule, gradient: Float[Array, " n"], names: Array
 ) -> pd.DataFrame:
     """Return the evidence that the sentence speaks of."""
     near, rows = evidence.labels[evidence.neighbours], np.arange(len(evidence.labels))
     counts = np.stack([(near == label).sum(1) for label in range(len(names))], axis=1)
     suggested = pd.Categorical(table["suggested_label"], categories=list(names)).codes
-    own = difficulty.self_confidence(evidence.head.probabilities, evidence.labels)
+    own = difficulty.self_confidence(_suggestion(evidence, rule, len(names)), evidence.labels)
     spoken = table[["given_label", "predicted_label", "predicted_prob", "suggested_label", "suggested_prob"]]
     return spoken.assign(
         given_prob=own,
+        witness=WHILE_LEARNING if rule.memorised else HEAD,
         neighbours=near.shape[1],
         neighbours_suggested=counts[rows, suggested],
         neighbours_given=counts[rows, evidence.labels],
         neighbours_top_label=names[counts.argmax(1)],
         gradient_percentile=gradient,
-        fitted=right,
+        fitted=evidence.logits.argmax(1) == evidence.labels,
         learned_share=evidence.history.correct.mean(0),
     )

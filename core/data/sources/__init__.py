@@ -11,13 +11,18 @@ What a source must offer stands in `base.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 from core.data.sources.base import Source, SourceKind, SourceOptions, SourceRows
 from core.data.sources.digits import open_digits
 from core.data.sources.folder import open_folder
 from core.data.sources.table import open_table
 from core.errors import InputError
 
-__all__ = ["SOURCES", "Source", "SourceKind", "SourceOptions", "SourceRows", "open_source", "register"]
+__all__ = [
+    "SOURCES", "Source", "SourceKind", "SourceOptions", "SourceRows", "open_or_missing", "open_source", "register",
+]  # fmt: skip
 
 
 def register(*kinds: SourceKind) -> tuple[SourceKind, ...]:
@@ -53,6 +58,32 @@ SOURCES: tuple[SourceKind, ...] = register(
         open_table,
     ),
 )
+
+
+@dataclass(frozen=True)
+class MissingSource:
+    """A source that cannot be opened now: rows that were read before stay usable, images and new rows do not."""
+
+    spec: str
+    options: SourceOptions
+    error: InputError
+    flip: bool = True
+
+    def rows(self) -> SourceRows:
+        """Raise what opening the source raised."""
+        raise self.error
+
+    def read(self, ids: Sequence[str]) -> Iterator[tuple[str, bytes | InputError]]:
+        """Raise what opening the source raised."""
+        raise self.error
+
+
+def open_or_missing(spec: str, options: SourceOptions) -> Source:
+    """Open a source whose rows are known already; where it is gone, say so only when its images are asked for."""
+    try:
+        return open_source(spec, options)
+    except InputError as error:
+        return MissingSource(spec, options, error)
 
 
 def open_source(spec: str, options: SourceOptions | None = None) -> Source:

@@ -103,6 +103,11 @@ def problems_frame(problems: Iterable[tuple[str, str, str]] = ()) -> pd.DataFram
     return pd.DataFrame(list(problems), columns=PROBLEM_COLUMNS, dtype=object)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return the path with a leading `~` replaced by the home directory, where there is one of that name."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises where `~x` is nobody's home)
+
+
 def text_error(text: str) -> str | None:
     """Say what keeps a name from being written down again, or None: file names and JSON may hold what is no text."""
     if "\0" in text:

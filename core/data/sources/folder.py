@@ -25,6 +25,7 @@ import pandas as pd
 from core.data.sources.base import (
     SourceOptions,
     SourceRows,
+    expanded,
     file_error,
     problems_frame,
     read_file,
@@ -248,7 +249,7 @@ def open_folder(rest: str, options: SourceOptions) -> FolderSource:
     """Open `folder:PATH`; the path becomes absolute, so that the spec means the same from any folder."""
     if not rest:
         raise InputError("The source folder needs a path. Write, for example, folder:pets.")
-    root = Path(os.path.abspath(Path(rest).expanduser()))  # noqa: PTH100 -- links stay as they were named
+    root = Path(os.path.abspath(expanded(rest)))  # noqa: PTH100 -- links stay as they were named
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise InputError(f"The folder {root} {what}. Give the folder that holds the class folders.")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.data.sources.base import SourceRows, require_file
+from core.data.sources.base import SourceRows, require_file, text_error
 from core.data.sources.table import ID_NAMES, LABEL_NAMES, PATH_NAMES
 from core.data.sources.tabular import ENDINGS, as_text, choose_column, open_tabular
 from core.errors import InputError
@@ -47,6 +47,9 @@ class LabelTable:
             by_id = dict(zip(self.ids, self.values, strict=True))
             self._check_overlap(by_id, rows)
             labels = [by_id.get(sample_id) for sample_id in rows.frame["sample_id"]]
+        for sample_id, label in zip(rows.frame["sample_id"], labels, strict=True):
+            if isinstance(label, str) and (error := text_error(label)):
+                raise InputError(f"The label of {sample_id} in {self.name} {error}. Fix that label.")
         return replace(rows, frame=rows.frame.assign(given_label=pd.Series(labels, dtype=object)))
 
     def _by_order(self, rows: SourceRows) -> list[str | None]:

@@ -26,6 +26,7 @@ from core.data.sources.base import (
     Source,
     SourceOptions,
     SourceRows,
+    expanded,
     file_error,
     problems_frame,
     read_file,
@@ -254,7 +255,7 @@ def open_table(rest: str, options: SourceOptions, seen: frozenset[Path] = frozen
     """Open `table:FILE`; the path becomes absolute, so that the spec means the same from any folder."""
     if not rest:
         raise InputError("The source table needs a file. Write, for example, table:pets.csv.")
-    source = TableSource(Path(os.path.abspath(Path(rest).expanduser())), options, seen)  # noqa: PTH100 -- links stay as they were named
+    source = TableSource(Path(os.path.abspath(expanded(rest))), options, seen)  # noqa: PTH100 -- links stay as they were named
     _ = source._table
     return source
 
