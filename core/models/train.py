@@ -160,11 +160,8 @@ class _Run:
         self.optimiser.step()
         logged = logits.detach().cpu().numpy()
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ModelError(
-                f"Training gave a loss of {value} in epoch {epoch + 1}. "
-                f"Lower the learning rate (now {self.settings.learning_rate:g}) or set the precision to float32."
-            )
+        if not math.isfinite(value) or not np.isfinite(logged).all():
+            raise self._diverged(f"a loss of {value}", epoch)
         self.recorder.log_rows(rows, logged, self.task.labels[rows], epoch, inputs.detach().cpu().numpy())
         return value, logged
 
@@ -185,7 +182,15 @@ class _Run:
         """Record the held-out rows, which no step has seen, without augmentation."""
         held_out = np.flatnonzero(~self.task.train)
         for rows, logits, inputs in evaluate(self.network, self.task, self.statistics, self.compute, held_out):
+            if not np.isfinite(logits).all():
+                raise self._diverged("logits that are not finite", epoch)
             self.recorder.log_rows(rows, logits, self.task.labels[rows], epoch, inputs)
+
+    def _diverged(self, what: str, epoch: int) -> ModelError:
+        return ModelError(
+            f"Training gave {what} in epoch {epoch + 1}. "
+            f"Lower the learning rate (now {self.settings.learning_rate:g}) or set the precision to float32."
+        )
 
     def save(self, epoch: int) -> None:
         """Write this epoch's record and weights, and last the checkpoint that makes them count."""

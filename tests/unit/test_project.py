@@ -15,7 +15,9 @@ import pytest
 from core.data.manifest import Manifest
 from core.data.sources import SourceOptions
 from core.errors import InputError, ProjectError
+from core.export.manifest import export_manifest
 from core.project import Project, ProjectConfig, Stages, stage_key
+from core.review.decisions import Review
 from core.settings import SiftSettings
 from tests.helpers import drawn_folder, tree_digest
 
@@ -159,12 +161,16 @@ def test_a_damaged_manifest_is_told(content: bytes | None, project: Project) -> 
         project.manifest()
 
 
-def test_images_that_moved_away_are_told(tmp_path: Path) -> None:
+def test_images_that_moved_away_leave_the_rows_usable_and_are_told_when_asked_for(tmp_path: Path) -> None:
     images = drawn_folder(tmp_path / "images", 8)
     made = Project.create(tmp_path / "pets", Manifest.read(f"folder:{images}"))
     images.rename(tmp_path / "elsewhere")
+    manifest = made.manifest()
+    first = manifest.ids[manifest.train][0]
+    Review(made, reviewer="ann").decide([first], "exclude")
+    assert export_manifest(made, tmp_path / "out").counts["exclude"] == 1
     with pytest.raises(InputError, match="images does not exist"):
-        made.manifest()
+        list(manifest.source.read([first]))
 
 
 def test_before_a_run_there_are_no_findings(project: Project) -> None:
