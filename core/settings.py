@@ -22,7 +22,7 @@ class SiftSettings:
 
     seed: int = 0  # every random choice is a function of (seed, epoch, sample)
     epochs: int | None = None  # None: 20, more for a small set (see `core.models.train.planned_epochs`)
-    # Batch 64 and rate 0.2: average precision of mean_el2n + head on CIFAR-10N `worse` / `aggre`, one seed, .862 / .616;
+    # Batch 64, rate 0.2: average precision of mean_el2n + head, CIFAR-10N `worse` / `aggre`, one seed, .862 / .616;
     # 64 and 0.1 .855 / .604; 128 and 0.1 .841 / .565.
     batch_size: int = 64
     learning_rate: float = 0.2  # peak of the one-cycle schedule
@@ -31,7 +31,7 @@ class SiftSettings:
     flip: bool | None = None  # None: as the source says (digits must not be mirrored)
     image_size: int | None = None  # None: the images' own median side, kept within 28 to 64 pixels
     trees: int = 1000  # 100 trees agree with themselves on half of the top 5 % only, 1,000 on three quarters
-    neighbours: int = 20  # the k of all measurements on human label noise; other values were not compared
+    neighbours: int = 20  # as in all measurements on human label noise; others were not compared
     maps: bool = True  # both UMAPs; the ranking does not need them
     device: str = "auto"
     precision: str = "auto"  # bfloat16 where the processor computes in it, else float32
