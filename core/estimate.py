@@ -1,7 +1,8 @@
 """What a run will take, said before it starts: seconds per stage, memory and disk, from a probe of a few seconds.
 
 Decoding and training are measured here and now on the person's own images and machine. The other stages are scaled from
-measured costs on one reference machine (`PER_PAIR` and the like), corrected by how fast this one multiplies matrices.
+what `tests/bench/whole_run.py` measured on two cores (50,000 images), corrected by how fast this machine multiplies
+matrices.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from core.settings import SiftSettings
 PROBE_IMAGES = 256
 PROBE_SECONDS = 3.0
 WARM_UP_IMAGES = 256  # the first batches pay for kernel selection
-PRODUCT_SECONDS = 0.012  # of the 1024 x 1024 x 1024 float32 product on the machine the figures below were taken on
-PER_PAIR = 3.2e-9  # seconds per pair of images and space, neighbours
-PER_ROW_AND_TREE = 2.2e-8  # forest, score included
-PER_POINT = 6e-4  # one UMAP of 200 epochs
-FIXED_MAP = 5.0  # UMAP's own compilation and import
+PRODUCT_SECONDS = 0.011  # of the 1024 x 1024 x 1024 float32 product on the machine the figures below were taken on
+PER_PAIR = 3.8e-9  # seconds per pair of images and space, neighbours: 17.2 s
+PER_ROW_AND_TREE = 3.5e-8  # all scores, counted by their largest part, the three forests: 5.3 s
+PER_POINT = 3.3e-4  # one UMAP of 200 epochs: 38.2 s for two
+FIXED_MAP = 2.5  # its import and compilation: 5.0 s for the two of the digits
 BASE_MEMORY_MB = 1300  # the process with its libraries, UMAP included, before any data
 WEIGHTS_MB = 2  # of one epoch, kept until the training is whole
 

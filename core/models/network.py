@@ -1,7 +1,7 @@
 """The reference network: small, residual, batch-normalised, at home at 28 to 64 pixels, about 0.49 M parameters.
 
 It exists to read label evidence off its own training, not to win a benchmark: 10,000 CIFAR images x 20 epochs take
-about a minute on two cores. The last layer is linear, so its gradient is `errors x inputs` (see
+about 80 seconds on two cores. The last layer is linear, so its gradient is `errors x inputs` (see
 `core.gradients.last_layer`).
 """
 

@@ -98,8 +98,8 @@ def tracked_probabilities(history: History, given: Array, classes: int) -> Float
 def clearest_epoch(history: History, train: Bool[Array, " n"]) -> int:
     """Return the epoch (from 0) after which to read features: the last, or the window's where labels were memorised.
 
-    On human label noise a head on features of a network that has memorised finds next to nothing, and one on features
-    from the end of the window nearly what a regularised network's finds.
+    Average precision of the left-out head on CIFAR-10N `worse`, 30 epochs without augmentation, one seed: .465 on the
+    last epoch's features, .756 on those of the window's end (.865 on a regularised network's).
     """
     last = len(history.learning_rate) - 1
     if train.all():
