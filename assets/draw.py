@@ -17,8 +17,8 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from core import Manifest, Project
-from core.commands import planted_found
 from core.data.images import decode
+from core.opening import planted_found
 from core.review.flags import Budget, flag
 
 WIDTH, HEIGHT, SCALE = 1400, 700, 2  # drawn at twice the size and brought down, so that edges are smooth

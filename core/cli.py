@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from core import __version__, commands
+from core import __version__, commands, opening
 from core.commands import Answer
 from core.errors import GradSiftError, Stopped
+from core.opening import DEMO_SETTINGS
 from core.progress import Progress
 from core.project import Project
+from core.serve import LOCAL
 from core.terminal import Narrator, shown
 
 STOPPED = 130
@@ -79,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"gradsift {__version__}")
     entries = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for build in (_demo, _new, _sift, _show, _scores, _problems, _decide, _undo, _redo, _export, _status):
+    for build in (
+        _demo, _app, _new, _sift, _show, _scores, _problems, _decide, _undo, _redo, _export, _report, _status,
+    ):  # fmt: skip
         build(entries)
     return top
 
@@ -105,12 +109,48 @@ def _on_project(
 
 def _demo(entries: Any) -> None:
     command = _command(
-        entries, "demo", "sift built-in data with planted label errors and count how many were found",
-        "gradsift demo --headless", lambda o, p: commands.demo(o.project, o.data, p),
+        entries, "demo", "open the app on built-in data with planted errors, or count how many were found",
+        "gradsift demo", _run_demo,
     )  # fmt: skip
     command.add_argument("project", metavar="PROJECT", type=Path, nargs="?", default=Path("gradsift-demo"))
-    command.add_argument("--data", default="digits", choices=["digits"], help="which built-in data (default: digits)")
-    command.add_argument("--headless", action="store_true", help="end after the figures")
+    command.add_argument(
+        "--data", default="pictograms", choices=list(DEMO_SETTINGS), help="drawn pictures or real digits"
+    )
+    command.add_argument("--headless", action="store_true", help="end after the figures, without the app")
+    _listening(command)
+
+
+def _run_demo(options: argparse.Namespace, progress: Progress) -> Answer:
+    return opening.demo(
+        options.project, options.data, headless=options.headless, host=options.host, port=options.port,
+        browser=options.browser, progress=progress,
+    )  # fmt: skip
+
+
+def _listening(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", default=LOCAL, help=f"address to listen on (default: {LOCAL}, this machine only)")
+    command.add_argument("--port", type=int, help="port (default: the first free one from 8501 on)")
+    command.add_argument(
+        "--browser", action=argparse.BooleanOptionalAction, default=True, help="open the browser (default: yes)"
+    )
+
+
+def _app(entries: Any) -> None:
+    command = _command(entries, "app", "open the app in the browser", "gradsift app pets --root ~/photos", _run_app)
+    command.add_argument("project", metavar="PROJECT", type=Path, nargs="?", help="the project to open with")
+    command.add_argument(
+        "--root", metavar="DIR", type=Path, action="append", default=[],
+        help="a folder that the app may read (default: the current one); may be given several times",
+    )  # fmt: skip
+    command.add_argument("--read-only", action="store_true", help="show everything, change nothing")
+    _listening(command)
+
+
+def _run_app(options: argparse.Namespace, progress: Progress) -> Answer:
+    return opening.app(
+        options.project, options.root, read_only=options.read_only, host=options.host, port=options.port,
+        browser=options.browser, progress=progress,
+    )  # fmt: skip
 
 
 def _new(entries: Any) -> None:
@@ -130,12 +170,18 @@ def _new(entries: Any) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of every random choice (default: 0)")
     for column in ("id", "label", "path", "split", "group"):
         command.add_argument(f"--{column}-column", metavar="NAME", help=f"column of a table that holds the {column}")
+    command.add_argument("--dry-run", action="store_true", help="write nothing, say what a run would take")
 
 
 def _run_new(options: argparse.Namespace, progress: Progress) -> Answer:
     columns = {
         f"{name}_column": getattr(options, f"{name}_column") for name in ("id", "label", "path", "split", "group")
     }
+    if options.dry_run:
+        return commands.cost_of_source(
+            options.source, labels=options.labels, classes=options.classes, val_fraction=options.val_fraction,
+            limit=options.limit, columns=columns, seed=options.seed, progress=progress,
+        )  # fmt: skip
     return commands.new(
         options.project, options.source, model=options.model, labels=options.labels, classes=options.classes,
         val_fraction=options.val_fraction, limit=options.limit, columns=columns, seed=options.seed, progress=progress,
@@ -238,6 +284,17 @@ def _export(entries: Any) -> None:
     )  # fmt: skip
     command.add_argument("--to", type=Path, metavar="DIR", help="a new folder (default: one in the project's exports)")
     command.add_argument("--format", nargs="+", action="extend", metavar="F", help="csv, parquet, jsonl (default: csv)")
+
+
+def _report(entries: Any) -> None:
+    command = _on_project(
+        entries, "report", "write a report to hand over: one HTML file with everything inside",
+        "gradsift report pets --to pets.html",
+        lambda project, o, _: commands.report(project, o.to, top=o.top, force=o.force),
+    )  # fmt: skip
+    command.add_argument("--to", required=True, type=Path, metavar="FILE.html", help="a file that does not exist yet")
+    command.add_argument("--top", type=int, default=8, metavar="N", help="images of each class pair (default: 8)")
+    command.add_argument("--force", action="store_true", help="replace the file if it is there")
 
 
 def _status(entries: Any) -> None:

@@ -6,29 +6,36 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
+from core.data.images import shrink
 from core.data.manifest import Manifest
 from core.data.sources import SourceOptions
 from core.data.sources.base import expanded
 from core.data.sources.table import GUARDED
-from core.errors import DecisionError, GradSiftError, InputError, ProjectError
+from core.errors import DecisionError, InputError, ProjectError
 from core.export.formats import named
 from core.export.manifest import export_manifest
-from core.findings import EVIDENCE, Findings
+from core.export.report import write_report
+from core.findings import EVIDENCE
+from core.jobs import THUMBS, JobState, Recording, recorded, state
 from core.progress import Progress
-from core.project import Project, ProjectConfig
+from core.project import Project, ProjectConfig, Stages
 from core.review.decisions import UNDECIDED, Review
-from core.review.flags import Budget, rank, share_flagged
+from core.review.flags import Budget, share_flagged
 from core.review.flags import flag as flag_rows
 from core.review.present import heavy_on, plain, ranking_rows
 from core.settings import SiftSettings
@@ -39,6 +46,12 @@ SHOWN = {
     "suggested_label": "suggested", "flagged": "flagged", "flagged_per_class": "in class",
     "action": "decision", "reason": "reason",
 }  # fmt: skip
+PROBED = 512  # images that tell what a source would cost
+
+if TYPE_CHECKING:
+    from core.estimate import Estimate
+else:
+    Estimate: TypeAlias = Any  # importing it would load torch
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,26 @@ def new(
     return _described(project, manifest)
 
 
+def cost_of_source(
+    source: str, *, labels: str | None = None, classes: Path | None = None, val_fraction: float = 0.1,
+    limit: int | None = None, columns: Mapping[str, str | None] | None = None, seed: int = 0,
+    progress: Progress | None = None,
+) -> Answer:  # fmt: skip
+    """Say what a run on a source would take, before a project of it is made: from some of its images."""
+    from core.data.sources import open_source
+    from core.estimate import estimate
+
+    progress, options = progress or Progress(), SourceOptions(**dict(columns or {}), seed=seed)
+    count = len(open_source(absolute(source), options).rows().frame)
+    some = Manifest.read(
+        absolute(source), options=options, labels=labels, classes=classes, val_fraction=val_fraction,
+        limit=min(limit or PROBED, PROBED), seed=seed, progress=progress,
+    )  # fmt: skip
+    with TemporaryDirectory(prefix="gradsift-probe-") as folder:
+        rows = max(min(count, limit or count), len(some))
+        return _costs(estimate(some, SiftSettings(seed=seed), Stages(Path(folder)), progress, rows))
+
+
 def absolute(spec: str) -> str:
     """Make the path in a source's spec absolute, so that a project opens from any folder."""
     kind, colon, path = spec.partition(":")
@@ -115,13 +148,16 @@ def _shortened(counts: pd.Series, most: int = 12) -> str:
 
 def sift(project: Project, changes: Mapping[str, Any], budget: str | None, progress: Progress) -> Answer:
     """Run every stage that is not there yet."""
-    from core.pipeline import sift as run_stages  # torch is loaded only by the commands that compute
+    with recorded(project, "sift", progress) as run:
+        from core.pipeline import sift as run_stages  # torch is loaded only by the commands that compute
 
-    project = _configured(project, changes, budget)
-    _say_needs(project, progress)
-    begin = time.perf_counter()
-    findings = run_stages(project, project.config.model, progress=progress)
-    seconds = time.perf_counter() - begin
+        project = _configured(project, changes, budget)
+        _tell_device(project, run)
+        _say_needs(project, run)
+        begin = time.perf_counter()
+        _make_thumbs(project, run)
+        findings = run_stages(project, project.config.model, progress=run)
+        seconds = time.perf_counter() - begin
     flagged = flag_rows(findings.samples, "suspicion", Budget.parse(project.config.budget))
     rule = findings.run["suspicion"]
     data = {
@@ -137,13 +173,40 @@ def sift(project: Project, changes: Mapping[str, Any], budget: str | None, progr
     return Answer(data, text)
 
 
-def _say_needs(project: Project, progress: Progress) -> None:
+def _make_thumbs(project: Project, run: Recording) -> None:
+    """Make the thumbnails that are missing. Where the images are away it is said: scores that are there need none."""
+    from core.data.thumbs import make_thumbs
+
+    try:
+        make_thumbs(project.manifest(), project.folder / THUMBS, run)
+    except InputError as error:
+        run.note(f"No thumbnails were made. {error}")
+    run.ended(THUMBS)
+
+
+def _tell_device(project: Project, run: Recording) -> None:
+    """Say where the run computes, and how to ask an accelerator for its memory."""
+    import torch
+
+    from core.models.device import choose
+
+    settings = project.config.settings
+    compute = choose(settings.device, settings.precision)
+    run.tell(settings=settings.as_dict(), **compute.describe())
+    if compute.device.type == "cuda":
+        run.gauge(lambda: torch.cuda.memory_reserved() // 10**6)
+    elif compute.device.type == "mps":
+        run.gauge(lambda: torch.mps.driver_allocated_memory() // 10**6)
+
+
+def _say_needs(project: Project, progress: Recording) -> None:
     """Say what a run needs before it starts, and refuse where the disk cannot hold it."""
     from core.estimate import space
     from core.pipeline import plan
 
     manifest = project.manifest()
     planned = plan(manifest, project.config.settings)
+    progress.plan(planned.keys)
     if all(project.stages.find(name, key) for name, key in planned.keys.items()):
         return
     memory, disk = space(manifest, planned)
@@ -178,7 +241,10 @@ def cost(project: Project, changes: Mapping[str, Any], progress: Progress) -> An
 
     asked = {name: value for name, value in changes.items() if value is not None}
     settings = SiftSettings.from_dict(project.config.settings.as_dict() | asked)
-    found = estimate(project.manifest(), settings, project.stages, progress)
+    return _costs(estimate(project.manifest(), settings, project.stages, progress))
+
+
+def _costs(found: Estimate) -> Answer:
     rows: list[dict[str, object]] = [
         {"stage": name, "time": "done" if seconds == 0 else f"about {duration(seconds)}"}
         for name, seconds in found.seconds.items()
@@ -318,17 +384,37 @@ def export(project: Project, to: Path | None, formats: Sequence[str]) -> Answer:
     return Answer({"folder": str(result.folder), "counts": dict(counts), "files": files}, text)
 
 
+def report(project: Project, to: Path, *, top: int = 8, force: bool = False) -> Answer:
+    """Write a report to hand over: one HTML file with everything inside."""
+    manifest = project.manifest()
+    thumbs, large = (partial(_images_of, manifest, longest) for longest in (96, 320))
+    path, size = write_report(project, to, thumbs, large=large, top=top, force=force)
+    return Answer({"file": str(path), "bytes": size}, f"{path} ({size / 1e6:.1f} MB), complete in itself")
+
+
+def _images_of(manifest: Manifest, longest: int, ids: list[str]) -> dict[str, bytes | None]:
+    """Encode images small; None for one that cannot be read, or is not the image that was scored."""
+    digests = dict(zip(manifest.ids, manifest.rows["sha256"], strict=True))
+    found: dict[str, bytes | None] = dict.fromkeys(ids)
+    for sample, data in manifest.source.read(list(found)):
+        if isinstance(data, bytes) and hashlib.sha256(data).hexdigest() == digests.get(sample):
+            with suppress(InputError):
+                found[sample] = shrink(data, longest)
+    return found
+
+
 def status(project: Project) -> Answer:
     """What is there, what runs, and what is next."""
     manifest = project.manifest()
     decided = Review(project, read_only=True).current()
     exports = sorted(path.name for path in project.exports.iterdir()) if project.exports.is_dir() else []
+    now = state(project)
     data: dict[str, Any] = {
         "project": str(project.folder), "images": len(manifest), "problems": len(manifest.problems),
-        "classes": len(manifest.classes), "sifted": project.sifted, "running": project.busy,
+        "classes": len(manifest.classes), "sifted": project.sifted, "running": now.running,
         "settings": project.config.settings.as_dict(), "budget": project.config.budget,
         "decisions": {str(name): int(count) for name, count in decided["action"].value_counts().items()},
-        "exports": exports,
+        "exports": exports, "run": _run_data(now),
     }  # fmt: skip
     lines = [f"{len(manifest):,} images of {len(manifest.classes)} classes, {len(manifest.problems):,} set aside"]
     if project.sifted:
@@ -337,7 +423,7 @@ def status(project: Project) -> Answer:
         lines.append(
             f"scored; suspicion rests on {' and '.join(run['suspicion']['scores'])}: {run['suspicion']['why']}"
         )
-    lines.append("a run is working on it now" if data["running"] else "no run is working on it")
+    lines.append(_run_line(now))
     made = ", ".join(f"{name} {count:,}" for name, count in data["decisions"].items()) or "none"
     lines.append(f"decisions: {made}; exports: {len(exports)}")
     if waiting := _waiting(project, manifest):
@@ -351,6 +437,27 @@ def status(project: Project) -> Answer:
     return Answer(data, "\n".join(lines))
 
 
+def _run_data(now: JobState) -> dict[str, Any]:
+    shown_stages = [{"name": name, "status": status, "seconds": seconds} for name, status, seconds in now.stages]
+    return {**asdict(now), "stages": shown_stages, "curve": list(now.curve), "notes": list(now.notes)}
+
+
+def _run_line(now: JobState) -> str:
+    """Say where a run stands, or how the last one ended."""
+    if now.running:
+        parts = ["a run is working on it now" if now.phase == "running" else f"a run is {now.phase}"]
+        if now.total:
+            parts.append(f"{now.stage} {now.done:,} of {now.total:,} {now.unit}")
+        if now.rate:
+            parts.append(f"{now.rate:,.0f}/s" if now.rate >= 10 else f"{now.rate:.1f}/s")
+        if now.seconds_left is not None:
+            parts.append(f"{duration(now.seconds_left)} left in this stage")
+        return " · ".join([*parts, *filter(None, [now.message])])
+    how = {"stopped": "was stopped", "failed": f"failed: {now.message}", "died": f"ended without a word. {now.message}"}
+    last = f"; the last one {how[now.phase]}" if now.phase in how else ""
+    return f"no run is working on it{last}"
+
+
 def _waiting(project: Project, manifest: Manifest) -> dict[str, Any]:
     """Return the stages that are not there yet, and the space that a run takes; empty where all is done."""
     from core.estimate import space
@@ -360,39 +467,3 @@ def _waiting(project: Project, manifest: Manifest) -> dict[str, Any]:
     stages = [name for name, key in planned.keys.items() if project.stages.find(name, key) is None]
     memory, disk = space(manifest, planned)
     return {"stages": stages, "memory_mb": memory, "disk_mb": disk} if stages else {}
-
-
-def demo(folder: Path, data: str, progress: Progress) -> Answer:
-    """Make or reuse the demo project, sift it, and count the planted errors among the first of the ranking."""
-    begin = time.perf_counter()
-    if not (folder / "project.toml").exists():
-        new(folder, data, progress=progress)
-    project = Project.open(folder)
-    if project.config.source_spec.partition(":")[0] != data:
-        raise ProjectError(f"{folder} holds another project ({project.config.source_spec}). Name an empty folder.")
-    sift(project, {}, None, progress)
-    found = planted_found(project.manifest(), project.findings())
-    result = {**found, "seconds": round(time.perf_counter() - begin, 2)}
-    text = (
-        f"{found['planted']:,} label errors were planted in the training images of {data}.\n"
-        f"Among the first {found['reviewed']:,} of the ranking stand {found['found']:,} of them "
-        f"({found['found'] / max(found['planted'], 1):.0%}); a random order shows {found['found_at_random']:.0f}.\n"
-        f"It took {duration(result['seconds'])}.\nnext: gradsift show {folder}"
-    )
-    return Answer(result, text)
-
-
-def planted_found(manifest: Manifest, findings: Findings) -> dict[str, int | float]:
-    """Count the planted errors among as many of the ranking's first as were planted, and how many chance would show."""
-    if "true_label" not in manifest.rows:
-        raise GradSiftError("This source has no planted errors whose truth is known; use digits.")
-    rows = manifest.rows
-    wrong = pd.Series((rows["given_label"] != rows["true_label"]).to_numpy(), index=rows["sample_id"])
-    order = rank(findings.samples).index
-    planted = int(wrong.loc[order].sum())
-    return {
-        "planted": planted,
-        "reviewed": planted,
-        "found": int(wrong.loc[order[:planted]].sum()),
-        "found_at_random": round(planted * planted / max(len(order), 1), 1),
-    }

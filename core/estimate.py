@@ -22,7 +22,7 @@ from core.data.manifest import Manifest
 from core.errors import InputError, Stopped
 from core.models import device
 from core.models.network import STEM, WIDTHS
-from core.models.train import EVALUATION_BATCH, Task, train
+from core.models.train import EVALUATION_BATCH, Task, planned_epochs, train
 from core.pipeline import Plan, plan
 from core.progress import Event, Progress
 from core.project import Stages
@@ -50,10 +50,22 @@ class Estimate:
     device: str
 
 
-def estimate(manifest: Manifest, settings: SiftSettings, stages: Stages, progress: Progress) -> Estimate:
-    """Probe and scale; nothing is written that stays."""
+def estimate(
+    manifest: Manifest, settings: SiftSettings, stages: Stages, progress: Progress, rows: int | None = None
+) -> Estimate:
+    """Probe and scale; nothing is written that stays.
+
+    Args:
+        manifest: the rows, or some of them.
+        settings: of the run.
+        stages: where finished stages lie.
+        progress: who is told.
+        rows: how many there are in all, where `manifest` holds some of them.
+    """
     planned, compute = plan(manifest, settings), device.choose(settings.device, settings.precision)
-    rows, trained = len(manifest), int(manifest.train.sum())
+    rows = rows or len(manifest)
+    trained = round(int(manifest.train.sum()) * rows / len(manifest))
+    planned = replace(planned, epochs=planned_epochs(settings, trained))
     missing = {name for name, key in planned.keys.items() if stages.find(name, key) is None}
     pixels, decoding = _probe_decoding(manifest, planned.side, progress)
     rate = _training_rate(manifest, pixels, settings, compute) if "features" in missing else float("inf")
@@ -66,7 +78,7 @@ def estimate(manifest: Manifest, settings: SiftSettings, stages: Stages, progres
         "map": 2 * (PER_POINT * rows + FIXED_MAP) * slower,
     }
     left = {name: round(seconds[name] if name in missing else 0.0, 2) for name in planned.keys}
-    return Estimate(left, *space(manifest, planned), str(compute.describe()["device"]))
+    return Estimate(left, *space(manifest, planned, rows), str(compute.describe()["device"]))
 
 
 def _probe_decoding(manifest: Manifest, side: int, progress: Progress) -> tuple[np.ndarray, float]:
@@ -112,9 +124,9 @@ def _product_seconds() -> float:
     return best
 
 
-def space(manifest: Manifest, planned: Plan) -> tuple[int, int]:
+def space(manifest: Manifest, planned: Plan, rows: int | None = None) -> tuple[int, int]:
     """Return peak memory and disk of a run, in MB: multiples of the factors, never of n x parameters or n x n."""
-    rows, classes, width = len(manifest), len(manifest.classes), WIDTHS[-1]
+    rows, classes, width = rows or len(manifest), len(manifest.classes), WIDTHS[-1]
     factors = 4 * rows * (2 * width + 3 * classes)
     history = 4 * 6 * rows * planned.epochs
     pixels = 3 * rows * planned.side**2

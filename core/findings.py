@@ -41,7 +41,8 @@ class Findings:
             kind, trained on or held out; high = suspicious) and `raw_<name>` (the textbook value and sign).
         classes: class names; the columns of `head_probabilities`.
         run: what was computed from what, with which settings, versions and device, and which rule `suspicion` followed.
-        head_probabilities: `n c`, calibrated out-of-sample probabilities of the ridge head.
+        head_probabilities: `n c`, of whoever suggests the label: calibrated out-of-sample probabilities of the ridge
+            head, or the early network's where the labels were memorised and the head is left out.
         curves: `t n`, probability of the given label at every epoch of the recorded training.
         neighbours: per space of `SPACES`.
         maps: per space of `SPACES`, `n 2`, empty where the run was told to draw none.

@@ -48,7 +48,7 @@ from core.scores import dynamics
 from core.scores.table import evidence_table
 from core.settings import SiftSettings
 
-VERSIONS = {"pixels": 1, "features": 1, "neighbours": 1, "scores": 1, "map": 1}
+VERSIONS = {"pixels": 1, "features": 1, "neighbours": 1, "scores": 2, "map": 1}
 TRAINING_SETTINGS = (
     "seed", "epochs", "batch_size", "learning_rate", "weight_decay", "augment", "device", "precision",
 )  # fmt: skip
@@ -89,10 +89,9 @@ def sift(
     stages = stages or (project.stages if project else None)
     holder: AbstractContextManager[Any] = nullcontext() if stages else TemporaryDirectory(prefix="gradsift-")
     with project.lock() if project else nullcontext(), holder as temporary:
-        run = _Run(rows, settings, stages or Stages(Path(temporary)), progress or Progress())
+        remember = project.remember if project else None
+        run = _Run(rows, settings, stages or Stages(Path(temporary)), progress or Progress(), remember)
         folders = run.all()
-        if project:
-            project.remember(folders)
         findings = Findings.load(folders["scores"], folders["neighbours"], folders.get("map"))
         return findings if stages else findings.in_memory()
 
@@ -128,11 +127,18 @@ def plan(manifest: Manifest, settings: SiftSettings) -> Plan:
 class _Run:
     """One pass over the stages; each stage reads what the stages before it wrote."""
 
-    def __init__(self, manifest: Manifest, settings: SiftSettings, stages: Stages, progress: Progress) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        settings: SiftSettings,
+        stages: Stages,
+        progress: Progress,
+        remember: Callable[[Mapping[str, Path]], None] | None = None,
+    ) -> None:
         if not manifest.train.any():
             raise InputError("No row is in the split 'train', so there is nothing to train on. Name other splits.")
         self.manifest, self.settings, self.stages, self.progress = manifest, settings, stages, progress
-        self.plan = plan(manifest, settings)
+        self.plan, self.remember = plan(manifest, settings), remember
         self.folders: dict[str, Path] = {}
 
     def all(self) -> dict[str, Path]:
@@ -146,6 +152,9 @@ class _Run:
         }
         for name, key in self.plan.keys.items():
             self.folders[name] = self.stages.find(name, key) or self._make(name, key, makers[name])
+            if self.remember and name in ("scores", "map"):  # a gallery opens before the map is there
+                there = {stage: self.stages.find(stage, key) for stage, key in self.plan.keys.items()}
+                self.remember({stage: path for stage, path in there.items() if path})
         return self.folders
 
     def _make(self, name: str, key: str, make: Callable[[Path], dict[str, Any]]) -> Path:

@@ -4,6 +4,7 @@
     manifest.parquet      the rows as read; problems.parquet the rows set aside, each with its reason
     stages/<name>-<key>/  what was computed; the key is made of everything that went in, so equal inputs never run twice
     review.sqlite         decisions, append-only
+    job/                  what a run says while it works, see `core.jobs`
     exports/<time>/       what left
 
 A stage's folder is written under a temporary name and renamed when it is whole. Nothing here is ever unpickled.
@@ -11,6 +12,7 @@ A stage's folder is written under a temporary name and renamed when it is whole.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -32,6 +34,7 @@ from core.findings import Findings
 from core.settings import SiftSettings
 
 FORMAT = 1
+LOCK_WAIT = 2.0  # seconds: a look at the lock takes it for an instant
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,11 @@ class Project:
         """Where exports go unless told otherwise."""
         return self.folder / "exports"
 
+    @property
+    def job(self) -> Path:
+        """Where a run writes down how it goes."""
+        return self.folder / "job"
+
     def manifest(self) -> Manifest:
         """Read the rows, with the source that gives their images."""
         try:
@@ -214,33 +222,47 @@ class Project:
         Raises:
             ProjectError: another process holds it.
         """
-        held = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            held.acquire()
-        except Timeout as error:
-            raise ProjectError(f"Another run is working on {self.folder}. Wait for it, or stop it first.") from error
-        try:
+        with exclusive(self.folder / ".lock", self.folder):
             yield
-        finally:
-            held.release()
 
     @property
     def busy(self) -> bool:
         """Whether a run holds the project now."""
-        lock = self.folder / ".lock"
-        if not lock.exists():
-            return False
-        try:
-            with FileLock(lock, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:  # a project that cannot be written to has no run working on it
-            return False
+        return held(self.job / ".lock") or held(self.folder / ".lock")
 
     @property
     def _latest(self) -> Path:
         return self.folder / "stages" / "latest.json"
+
+
+@contextmanager
+def exclusive(lock: Path, folder: Path) -> Iterator[None]:
+    """Hold a lock file; a look at it (`held`) that is going on just then is waited for.
+
+    Raises:
+        ProjectError: another process holds it.
+    """
+    holder = FileLock(lock, timeout=LOCK_WAIT)
+    try:
+        holder.acquire()
+    except Timeout as error:
+        raise ProjectError(f"Another run is working on {folder}. Wait for it, or stop it first.") from error
+    try:
+        yield
+    finally:
+        holder.release()
+
+
+def held(lock: Path) -> bool:
+    """Whether a process holds a lock file. Looks do not hinder each other and need no right to write."""
+    try:
+        with lock.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or one that cannot be read
+        return False
+    return False
 
 
 def stage_key(stage: str, version: int, inputs: Mapping[str, Any]) -> str:

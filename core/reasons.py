@@ -6,11 +6,12 @@ never "is": a hard image is not a wrong label, and where the evidence agrees wit
 
 Three witnesses may speak for the suggested label, each by a stated rule (see `_witnesses`):
 the out-of-sample head, the nearest training images, and the network's own prediction. All three: "very probably"; two:
-"probably"; one: "perhaps"; none: "hard to tell, if anything".
+"probably"; one: "perhaps"; none: "hard to tell, if anything". `kind` reads a sentence back into one of `KINDS`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -25,7 +26,18 @@ RARELY_LEARNED = 0.25  # a label predicted in fewer of the epochs was hardly lea
 LARGE_GRADIENT = 95  # percentile from which a gradient is worth a word
 LONGEST = 200  # characters; beyond, the weakest part of the evidence is left out
 LONGEST_NAME = 20  # characters of a class name
+KINDS = (
+    "very probably wrong", "probably wrong", "perhaps wrong", "hard to tell", "unusual, label confirmed",
+    "nothing against the label", "no label",
+)  # fmt: skip
 _STRENGTH = ("hard to tell, if anything", "perhaps", "probably", "very probably")
+
+
+_NO_LABEL = "Not labelled, so there is no label to doubt."
+_UNUSUAL = ": unusual or hard rather than wrong."
+_NOTHING = "; nothing speaks against the label."
+_NO_EVIDENCE = "; there is no other evidence."
+_DOUBTS = ("none of its ", "only ", "most often labelled", "the network predict", "its gradient is larger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,7 @@ def sentence(evidence: Mapping[str, Any]) -> str:
     """
     known = _Evidence(**{name: _value(name, evidence.get(name)) for name in _NAMES} | {"witness": _witness(evidence)})
     if known.given_label is None:
-        return "Not labelled, so there is no label to doubt."
+        return _NO_LABEL
     if known.suggested_label is None:
         return _without_suggestion(known)
     return _doubted(known) if known.suggested_label != known.given_label else _confirmed(known)
@@ -75,6 +87,33 @@ def reasons(evidence: pd.DataFrame) -> pd.Series[str]:
     columns = [evidence[name] if name in evidence else [None] * len(evidence) for name in _NAMES]
     said = [sentence(dict(zip(_NAMES, row, strict=True))) for row in zip(*columns, strict=True)]
     return pd.Series(said, index=evidence.index, dtype="str", name="reason")
+
+
+def kind(said: str, given: str | None = None) -> str:
+    """The one of `KINDS` that the sentence `said` is of; "hard to tell" for a text that `sentence` never says.
+
+    Args:
+        said: what `sentence` returned.
+        given: the given label; with it a class name that reads like a part of a sentence cannot mislead.
+    """
+    if said == _NO_LABEL:
+        return "no label"
+    if said.endswith(_UNUSUAL):
+        return "unusual, label confirmed"
+    if said.endswith((_NOTHING, _NO_EVIDENCE)):
+        return "nothing against the label"
+    start = "Labelled " if given is None else f"Labelled {_short(given)}"
+    if not said.startswith(start):
+        return "hard to tell"
+    after = said[len(start) :]
+    claim = _CLAIM.search(after) if given is None else _CLAIM.match(after)
+    if claim:
+        return _KIND_OF[claim[1]]
+    return "hard to tell" if any(doubt in after for doubt in _DOUBTS) else "nothing against the label"
+
+
+_KIND_OF = dict(zip(_STRENGTH, ("hard to tell", "perhaps wrong", "probably wrong", "very probably wrong"), strict=True))
+_CLAIM = re.compile(rf", ({'|'.join(_STRENGTH)}) ")
 
 
 def _doubted(e: _Evidence) -> str:
@@ -94,15 +133,15 @@ def _confirmed(e: _Evidence) -> str:
     agrees = f"Labelled {_short(e.given_label)}, and {head}"
     doubts = [*([_near(e)] if _near_doubts(e) else []), *_learning(e)]
     if doubts:
-        return f"{agrees}, but {_joined(doubts[:2])}: unusual or hard rather than wrong."
+        return f"{agrees}, but {_joined(doubts[:2])}{_UNUSUAL}"
     near = f"; {_near(e)}" if _near(e) else ""
-    return f"{agrees}{near}; nothing speaks against the label."
+    return f"{agrees}{near}{_NOTHING}"
 
 
 def _without_suggestion(e: _Evidence) -> str:
     """No head was asked."""
     told = _joined([_near(e), *_learning(e)[:2]])
-    return f"Labelled {_short(e.given_label)}{f': {told}' if told else '; there is no other evidence'}."
+    return f"Labelled {_short(e.given_label)}{f': {told}.' if told else _NO_EVIDENCE}"
 
 
 def _witnesses(e: _Evidence) -> int:

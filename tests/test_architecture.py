@@ -20,7 +20,7 @@ import core
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core"
 
-FLOOR = {"errors", "axes", "progress", "settings", "chance"}
+FLOOR = {"errors", "axes", "progress", "settings", "chance", "catalogue"}
 ARROWS: dict[str, set[str]] = {
     # the floor
     "errors": set(),
@@ -28,12 +28,15 @@ ARROWS: dict[str, set[str]] = {
     "progress": {"errors"},
     "settings": {"errors"},
     "chance": {"axes"},
+    "catalogue": set(),
     "reasons": set(),
     # the measuring half, lower first
     "data": {"errors", "axes", "progress", "chance"},
     "gradients": {"errors", "axes"},
     "models": {"errors", "axes", "progress", "settings", "chance"},
-    "scores": {"errors", "axes", "progress", "settings", "data", "gradients", "models", "findings", "reasons"},
+    "scores": {
+        "errors", "axes", "progress", "settings", "catalogue", "data", "gradients", "models", "findings", "reasons",
+    },
     "atlas": {"errors", "axes", "progress", "gradients", "findings"},
     "pipeline": {
         "core", "errors", "axes", "progress", "settings", "data", "gradients", "models", "scores", "atlas", "findings",
@@ -44,21 +47,33 @@ ARROWS: dict[str, set[str]] = {
     "findings": {"errors", "axes"},
     "project": {"errors", "settings", "data", "findings"},
     # the deciding half: no torch
-    "review": {"errors"},
+    "review": {"errors", "axes", "catalogue", "reasons", "findings"},
     "export": {"core", "errors", "review"},
+    # what a screen asks for: no torch
+    "roots": {"errors", "data"},
+    "library": {"errors", "data", "project", "roots"},
+    "pictures": {"errors", "axes", "data", "project", "roots"},
+    "preview": {"errors", "chance", "data", "roots", "pictures"},
+    "jobs": {"core", "errors", "progress", "project", "terminal"},
+    "serve": {"core", "errors", "progress", "data"},
     # the way in
     "terminal": {"progress"},
     "commands": {
         "errors", "progress", "settings", "data", "findings", "project", "review", "export", "models", "pipeline",
-        "estimate", "terminal",
+        "estimate", "jobs", "terminal",
     },
-    "cli": {"core", "errors", "progress", "project", "commands", "terminal"},
+    "opening": {
+        "errors", "progress", "data", "findings", "project", "review", "jobs", "serve", "terminal", "commands",
+    },
+    "cli": {"core", "errors", "progress", "project", "terminal", "serve", "commands", "opening"},
     "launch": set(),  # it has to run where `core` is somebody else's
     "core": set(),  # core/__init__.py: names, loaded on first use
 }  # fmt: skip
 
 LIGHT = ["core", "core.review.decisions", "core.review.present", "core.export.manifest", "core.findings",
-         "core.project", "core.cli"]  # fmt: skip
+         "core.project", "core.cli", "core.review.inbox", "core.review.gallery", "core.review.detail",
+         "core.review.points", "core.review.changes", "core.export.report", "core.pictures", "core.library",
+         "core.preview", "core.jobs", "core.opening"]  # fmt: skip
 HEAVY = {"torch", "torchvision", "umap", "numba", "sklearn", "streamlit", "plotly"}
 PUBLIC = {
     "Project", "Manifest", "SiftSettings", "sift", "Findings", "LastLayerGradients", "GradientForest", "Review",
@@ -147,6 +162,55 @@ def test_nothing_is_ever_unpickled() -> None:
 def test_an_arrow_that_only_a_type_checker_sees_does_not_count() -> None:
     source = "if TYPE_CHECKING:\n    import a\nelse:\n    import b\ndef f():\n    from core.c import d, e"
     assert list(imports(ast.parse(source))) == ["b", "core.c.d", "core.c.e"]
+
+
+def screens() -> dict[str, set[str]]:
+    """What each file of the app imports of ours, by module."""
+    files = [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
+    found = {}
+    for path in files:
+        modules = {
+            m for m in imports(ast.parse(path.read_text("utf-8"))) if m.split(".")[0] in ("core", "pages", "app")
+        }
+        found[path.relative_to(ROOT).as_posix()] = modules
+    return found
+
+
+def test_the_screens_look_one_way() -> None:
+    """`app.py` → `pages` → `pages/ui` → `core`: a page imports no other page, what pages share imports no page."""
+    wrong = {
+        (file, module)
+        for file, modules in screens().items()
+        for module in modules
+        if module.split(".")[0] == "app" or (module.startswith("pages.") and not module.startswith("pages.ui"))
+    }
+    assert not wrong
+
+
+def test_the_screens_import_nothing_that_computes() -> None:
+    measuring = {"pipeline", "estimate", "models", "scores", "gradients", "atlas"}
+    assert {
+        (file, module)
+        for file, modules in screens().items()
+        for module in modules
+        if module.startswith("core.") and target_room(module) in measuring
+    } == set()
+    names = sorted(f"pages.ui.{path.stem}" for path in (ROOT / "pages" / "ui").glob("*.py") if path.stem != "__init__")
+    load = f"import importlib, json, sys\nfor name in {names!r}: importlib.import_module(name)"
+    code = f"{load}\nprint(json.dumps(list(sys.modules)))"
+    assert not (HEAVY - {"streamlit", "plotly"}) & set(json.loads(fresh(code)))
+
+
+def test_what_is_outside_has_one_door() -> None:
+    """The caches are named in one file, the session in one; a component also reads what its own browser part said."""
+
+    def naming(sign: str) -> set[str]:
+        files = (ROOT / "pages").rglob("*.py")
+        return {path.relative_to(ROOT / "pages").as_posix() for path in files if sign in path.read_text("utf-8")}
+
+    assert naming("st.cache_") == {"ui/cached.py"}
+    components = {f"ui/{name}/__init__.py" for name in ("grid", "map_view", "stage")}
+    assert naming("st.session_state") == {"ui/session.py"} | components
 
 
 def fresh(code: str) -> str:

@@ -1,6 +1,7 @@
 """Encoded images become RGB pixels, or an error in plain words.
 
 - `decode`: one image, at its own size or squashed to a square.
+- `shrink`: one image made small and encoded again, for a screen.
 - `measure`: digest and size of one image after decoding it once; what the manifest keeps.
 - `read_pixels`: many images of a source, decoded in parallel with a bounded number held.
 
@@ -32,6 +33,7 @@ from core.errors import InputError, SettingsError
 from core.progress import Progress
 
 MAX_PIXELS = 64_000_000  # 8,000 x 8,000: 192 MB once decoded, per thread
+MAX_WEBP = 16_383  # pixels along one side
 CHUNK_ITEMS, CHUNK_BYTES = 64, 8 * 2**20  # what one thread takes at a time
 # Formats whose decoder only reads pixels: EPS would start Ghostscript, others open further files.
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
@@ -80,6 +82,38 @@ def decode(data: bytes, side: int | None = None) -> UInt8[Array, "h w 3"]:
         if side is not None:
             upright = _squash(upright, side)
         return np.array(upright)
+
+
+def shrink(data: bytes, longest: int, *, quality: int = 80, lossless: int = 32) -> bytes:
+    """Return an image as WebP whose longer side is at most `longest` pixels; a smaller image keeps its own size.
+
+    Args:
+        data: the bytes of the file.
+        longest: the longer side, 1 to 16,383 pixels (what WebP can hold).
+        quality: of the encoder, 0 to 100.
+        lossless: up to this longer side, in pixels, every pixel is kept as it is.
+
+    Raises:
+        InputError: as `decode` does.
+        SettingsError: `longest` is out of range.
+    """
+    if not 1 <= longest <= MAX_WEBP:
+        raise SettingsError(f"The longer side of an image is {longest}; give 1 to {MAX_WEBP:,} pixels.")
+    with _guarded(data), _open(data) as image:
+        # Both sides in proportion: a JPEG is read at an eighth where that leaves three times the pixels asked for.
+        scale = 3 * longest / max(image.size)
+        image.draft(None, (max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+        upright = _upright(image)
+        scale = min(1.0, longest / max(upright.size))
+        size = (max(1, round(upright.width * scale)), max(1, round(upright.height * scale)))
+        if size != upright.size:
+            upright = upright.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        target = io.BytesIO()
+        if max(size) <= lossless:
+            upright.save(target, "WEBP", lossless=True, quality=20, method=1)  # a sixth of the time, 1 % larger
+        else:
+            upright.save(target, "WEBP", quality=quality, method=2)  # half the time, 5 % larger
+        return target.getvalue()
 
 
 def measure(data: bytes) -> Measured:

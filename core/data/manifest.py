@@ -29,7 +29,7 @@ from core.progress import Progress
 
 TEXT_COLUMNS = ["sample_id", "filepath", "split", "given_label", "sha256"]
 NUMBER_COLUMNS = ["width", "height"]
-OPTIONAL_COLUMNS = ["group", "true_label"]
+OPTIONAL_COLUMNS = ["group", "true_label", "planted"]
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -38,8 +38,9 @@ class Manifest:
     """The ordered rows of a data set.
 
     Attributes:
-        rows: `sample_id filepath split given_label sha256 width height`, and `group`, `true_label` where the source has
-            them; widths and heights in pixels, turned upright; `filepath` is absolute, or "" where there is no file.
+        rows: `sample_id filepath split given_label sha256 width height`, and `group`, `true_label`, `planted` where the
+            source has them; widths and heights in pixels, turned upright; `filepath` is absolute, or "" where there
+            is no file.
         classes: the class names in the order of the codes.
         source: where the images are read from.
         problems: what was set aside: `sample_id filepath reason`.
@@ -124,19 +125,19 @@ class Manifest:
             InputError: the source, labels or classes cannot be used, or fewer than 2 classes or no train row remain.
             SettingsError: a number is outside its range.
         """
-        _check_settings(val_fraction, limit)
+        check_settings(val_fraction, limit)
         source = open_source(spec, options)
         names = None if classes is None else read_classes(Path(classes) if isinstance(classes, str) else classes)
-        frame, problems, ordered = _labelled(source.rows(), labels, names)
+        frame, problems, ordered = labelled(source.rows(), labels, names)
         if limit is not None:
             frame = frame[choose(frame, limit, seed)].reset_index(drop=True)
         frame, broken = _measured(source, frame, progress or Progress())
-        frame, unsplit = _split(frame, val_fraction, seed)
+        frame, unsplit = split_rows(frame, val_fraction, seed)
         problems = pd.concat([problems, broken, unsplit], ignore_index=True)
         if names is None:  # classes that were not asked for by name count only where an image of them is left
             present = set(frame["given_label"])
             ordered = tuple(name for name in ordered if name in present)
-        _check_enough(frame, problems, spec)
+        check_enough(frame, problems, spec)
         return cls(_tidy(frame), ordered, source, problems)
 
 
@@ -178,14 +179,15 @@ def _shares(sizes: Int[Array, " c"], limit: int) -> Int[Array, " c"]:
     return shares
 
 
-def _check_settings(val_fraction: float | int, limit: int | None) -> None:
+def check_settings(val_fraction: float | int, limit: int | None) -> None:
+    """Raise SettingsError where a share or a limit is out of range."""
     if not 0.0 <= val_fraction < 0.9:
         raise SettingsError(f"The held-out share is {val_fraction!r}; give a number from 0 to below 0.9.")
     if limit is not None and limit < 2:
         raise SettingsError(f"The limit is {limit!r} rows; give at least 2.")
 
 
-def _labelled(
+def labelled(
     rows: SourceRows, labels: str | None, names: tuple[str, ...] | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
     """Return the labelled rows, the problems, and the classes in order."""
@@ -236,7 +238,7 @@ def _measured(source: Source, frame: pd.DataFrame, progress: Progress) -> tuple[
     return kept.assign(**columns), broken
 
 
-def _split(frame: pd.DataFrame, val_fraction: float | int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split_rows(frame: pd.DataFrame, val_fraction: float | int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows with the source's splits or made ones, and the problems."""
     given = frame["split"].notna().to_numpy(dtype=bool)
     if not given.any():
@@ -249,7 +251,8 @@ def _split(frame: pd.DataFrame, val_fraction: float | int, seed: int) -> tuple[p
     return kept.assign(split=pd.Series(names, dtype=object)), unsplit
 
 
-def _check_enough(frame: pd.DataFrame, problems: pd.DataFrame, spec: str) -> None:
+def check_enough(frame: pd.DataFrame, problems: pd.DataFrame, spec: str) -> None:
+    """Raise InputError where too few images or classes are left to train on."""
     aside = ""
     if len(problems):
         first = problems.iloc[0]

@@ -17,6 +17,7 @@ import getpass
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
@@ -26,11 +27,11 @@ from core.review.log import DecisionLog, Row
 from core.review.schema import FIELDS
 
 if TYPE_CHECKING:
+    from core.data.manifest import Manifest
     from core.project import Project
-else:
-    Project: TypeAlias = (
-        Any  # whatever has `manifest()` and `review_path`: importing the class costs more than it gives
-    )
+else:  # importing the classes costs more than it gives
+    Project: TypeAlias = Any  # whatever has `manifest()` and `review_path`
+    Manifest: TypeAlias = Any  # whatever has `rows` and `classes`
 
 ACTIONS = {
     "undecided": "no decision: a former one is cleared",
@@ -49,6 +50,15 @@ def snapshot(log: DecisionLog) -> tuple[pd.DataFrame, list[str]]:
     return _state(current), _lines(events)
 
 
+def facts(manifest: Manifest) -> tuple[tuple[str, ...], dict[str, str], frozenset[str]]:
+    """What `Review.of` needs of a manifest: classes, the given label of every id, and the ids that are held out."""
+    rows = manifest.rows
+    ids = rows["sample_id"].astype(str)
+    given = dict(zip(ids, rows["given_label"].astype(str), strict=True))
+    held_out = frozenset(ids[(rows["split"] != "train").to_numpy(bool)])
+    return tuple(str(name) for name in manifest.classes), given, held_out
+
+
 class Review:
     """The decisions of a project, read and added to in the name of one reviewer.
 
@@ -63,16 +73,40 @@ class Review:
     """
 
     def __init__(self, project: Project, *, reviewer: str | None = None, read_only: bool = False) -> None:
+        self._hold(*facts(project.manifest()), project.review_path, reviewer, read_only)
+
+    @classmethod
+    def of(
+        cls, classes: Sequence[str], given: Mapping[str, str], held_out: Collection[str], path: Path, *,
+        reviewer: str | None = None, read_only: bool = False,
+    ) -> Review:  # fmt: skip
+        """Return the review of a log at `path` whose project's `facts` are already known; costs next to nothing.
+
+        Args:
+            classes: class names.
+            given: the given label of every sample id; held, not copied.
+            held_out: the ids that are not for training; a frozenset is held, not copied.
+            path: the log, `Project.review_path`.
+            reviewer: as for the class.
+            read_only: as for the class.
+
+        Raises:
+            DecisionError: an empty reviewer.
+        """
+        review = cls.__new__(cls)
+        review._hold(classes, given, held_out, path, reviewer, read_only)
+        return review
+
+    def _hold(
+        self, classes: Sequence[str], given: Mapping[str, str], held_out: Collection[str], path: Path,
+        reviewer: str | None, read_only: bool,
+    ) -> None:  # fmt: skip
         self.reviewer = _user() if reviewer is None else reviewer.strip()
         if not self.reviewer:
             raise DecisionError("The reviewer's name is empty. Give the name under which to record decisions.")
-        manifest = project.manifest()
-        rows = manifest.rows
-        self.log = DecisionLog(project.review_path, read_only=read_only)
-        self._classes = tuple(str(name) for name in manifest.classes)
-        ids = rows["sample_id"].astype(str)
-        self._given = dict(zip(ids, rows["given_label"].astype(str), strict=True))
-        self._held_out = frozenset(ids[(rows["split"] != "train").to_numpy(bool)])
+        self.log = DecisionLog(path, read_only=read_only)
+        self._known: tuple[tuple[int, int], pd.DataFrame] | None = None  # the last answer of `current`
+        self._classes, self._given, self._held_out = tuple(classes), given, frozenset(held_out)
 
     def decide(
         self,
@@ -140,7 +174,10 @@ class Review:
 
         final_label is set by "relabel" only. Samples without a decision, or with a cleared one, have no row.
         """
-        return _state(self.log.current())
+        mark = self.log.mark()
+        if self._known is None or self._known[0] != mark:
+            self._known = mark, _state(self.log.current())
+        return self._known[1].copy(deep=False)
 
     def history(self, sample_id: str | None = None) -> list[Row]:
         """Every event, oldest first, or those that touched one sample; `in_effect` tells what still holds."""
@@ -155,15 +192,15 @@ class Review:
         return _lines(self.log.events())
 
     def _check(self, rows: Sequence[Row]) -> None:
-        wrong = [(row["sample_id"], problem) for row in rows if (problem := self._problem(row))]
+        wrong = [(row["sample_id"], problem) for row in rows if (problem := self.problem(row))]
         if not wrong:
             return
         kinds = Counter(problem for _, problem in wrong)
         told = "; ".join(f"{_some([s for s, p in wrong if p == problem])}: {problem}" for problem in list(kinds)[:3])
         raise DecisionError(f"{len(wrong)} of {len(rows)} decisions cannot be recorded, so none was. {told}")
 
-    def _problem(self, row: Row) -> str | None:
-        """Why `row` cannot be recorded, and what to do; None if it can."""
+    def problem(self, row: Mapping[str, Any]) -> str | None:
+        """Why the decision `row` (sample_id, action, label) cannot be recorded, and what to do; None if it can."""
         sample, action, label = row["sample_id"], row["action"], row["label"]
         if sample not in self._given:
             return "unknown sample. Give a sample_id of this project's manifest."

@@ -43,9 +43,9 @@ class Budget:
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Read "5%", "0.5 %" or "400"; SettingsError for anything else."""
-        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(%?)\s*", text, flags=re.ASCII)
+        found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(%?)\s*", text, flags=re.ASCII)
         if not found:
-            raise SettingsError(f"A budget of {text!r} cannot be read. {_ASK}")
+            raise SettingsError(f"A budget of {text[:40]!r} cannot be read. {_ASK}")
         return cls(Fraction(found[1]), bool(found[2]))
 
     def count(self, n: int) -> int:

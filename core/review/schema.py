@@ -18,7 +18,7 @@ _APPLICATION = 0x47534654  # "GSFT" in the file's header: tells our log from som
 _FIELDS = ("event_id", "batch", "kind", "target", "sample_id", "action", "label", "reviewer", "decided_at", "note")
 FIELDS = (*_FIELDS, "suspicion")
 INSERT = f"INSERT INTO log ({', '.join(FIELDS)}) VALUES ({', '.join(':' + name for name in FIELDS)})"
-SAME = ("sample_id", "action", "label")  # an event sent twice must agree in these
+SAME = ("kind", "sample_id", "action", "label", "reviewer")  # an event sent twice must agree in these
 _SCHEMA = f"""
 CREATE TABLE log (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -49,20 +49,31 @@ CREATE TRIGGER log_replaces_nothing BEFORE INSERT ON log
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {VERSION};
 """
-# SQLite takes the bare columns of a MAX() query from the row that holds the maximum.
-CURRENT = """
-SELECT sample_id, action, label, reviewer, decided_at, note, MAX(seq) AS seq FROM log
-WHERE kind = 'decide' AND batch NOT IN (SELECT batch FROM undone) GROUP BY sample_id ORDER BY seq
+IN_EFFECT = """
+SELECT sample_id, action, label, reviewer, decided_at, note, seq FROM log
+WHERE kind = 'decide' AND batch NOT IN (SELECT batch FROM undone) ORDER BY seq
 """
-LAST_IN_EFFECT = """
-SELECT batch FROM log WHERE kind = 'decide' AND reviewer = ? AND batch NOT IN (SELECT batch FROM undone)
-ORDER BY seq DESC LIMIT 1
+OF_BATCH = "SELECT reviewer, kind FROM log WHERE batch = ? ORDER BY seq LIMIT 1"
+IS_UNDONE = "SELECT kind = 'undo' FROM log WHERE target = ? ORDER BY seq DESC LIMIT 1"
+DONE_PILE = """
+SELECT batch FROM log WHERE kind = 'decide' AND reviewer = :reviewer AND batch NOT IN (SELECT batch FROM undone)
+ORDER BY seq DESC
 """
-LAST_UNDONE = """
+UNDONE_PILE = """
 SELECT target FROM log WHERE kind = 'undo' AND reviewer = :reviewer AND target IN (SELECT batch FROM undone)
 AND seq > (SELECT COALESCE(MAX(seq), 0) FROM log WHERE kind = 'decide' AND reviewer = :reviewer)
-ORDER BY seq DESC LIMIT 1
+ORDER BY seq DESC
 """
+SIZE = "SELECT COUNT(DISTINCT sample_id) FROM log WHERE batch = ?"
+OF_SAMPLES = """
+SELECT batch, sample_id, action, label, batch NOT IN (SELECT batch FROM undone) AS in_effect FROM log
+WHERE kind = 'decide' AND sample_id IN (SELECT value FROM json_each(?)) ORDER BY seq
+"""
+RECENT = """
+SELECT * FROM (SELECT seq, batch, kind, reviewer, decided_at FROM log WHERE kind = 'decide' AND reviewer = ?
+ORDER BY seq DESC LIMIT ?) ORDER BY seq
+"""
+STORED = "SELECT event_id FROM log WHERE event_id IN (SELECT value FROM json_each(?))"
 _ANY_EVENT = "SELECT *, kind = 'decide' AND batch NOT IN (SELECT batch FROM undone) AS in_effect FROM log"
 EVENTS = f"{_ANY_EVENT} ORDER BY seq"
 OF_SAMPLE = f"""

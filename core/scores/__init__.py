@@ -1,18 +1,21 @@
-"""The table of scores: every score there is, what it means, which end is suspicious, and where it comes from.
+"""The table of scores: each entry of `core.catalogue` with the function that computes it.
 
-A new score is one more entry. `raw_<name>` is what `compute` returns (textbook value, textbook sign); `score_<name>`
-is its percentile after the sign of this table, so that high always means suspicious (`percentile`).
+A new score is one more entry there and one function here. `raw_<name>` is what `compute` returns (textbook value,
+textbook sign); `score_<name>` is its percentile after the entry's sign, so that high always means suspicious
+(`percentile`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
 from core.axes import Array, Bool, Float, Integer
+from core.catalogue import SCORE_INFO, ScoreInfo
+from core.catalogue import table_of as table_of
 from core.gradients.last_layer import LastLayerGradients
 from core.models.recorder import History
 from core.scores import difficulty, dynamics, out_of_sample
@@ -44,132 +47,53 @@ class Evidence:
         return self.history.first(self.window.epochs)
 
 
+_Compute = Callable[[Evidence], Float[Array, " n"]]
+
+
 @dataclass(frozen=True)
-class Score:
-    """One entry of the table.
+class Score(ScoreInfo):
+    """One entry of the catalogue with the function that computes its raw value."""
 
-    Attributes:
-        sign: +1 where a high raw value is suspicious, -1 where a low one is.
-        acted_on: which end the source acts on, and how; sources disagree, so no score is shown without it.
-        needs: what has to be there: `last layer`, `history` or `features`.
-    """
-
-    name: str
-    title: str
-    meaning: str
-    sign: int
-    acted_on: str
-    source: str
-    needs: str
-    compute: Callable[[Evidence], Float[Array, " n"]]
+    compute: _Compute
 
 
-_OGA = "Chhabra et al. 2025 (Outlier Gradient Analysis)"
-_DIET = "Paul et al. 2021 (Deep Learning on a Data Diet)"
-_LEARNING = "Northcutt et al. 2021 (Confident Learning)"
-_MAPS = "Swayamdipta et al. 2020 (Dataset Cartography)"
+COMPUTE: dict[str, _Compute] = {
+    # the last layer
+    "oga_forest": lambda e: e.forest,
+    "oga_l1": lambda e: np.asarray(e.gradients.l1()),
+    "oga_l2": lambda e: np.asarray(e.gradients.l2()),
+    "el2n": lambda e: np.sqrt((np.asarray(e.gradients.errors, dtype=np.float64) ** 2).sum(1)),
+    "loss": lambda e: difficulty.loss(e.logits, e.labels),
+    "margin": lambda e: difficulty.margin(e.probabilities, e.labels),
+    "self_confidence": lambda e: difficulty.self_confidence(e.probabilities, e.labels),
+    "entropy": lambda e: difficulty.entropy(e.probabilities),
+    # the recorded training
+    "aum": lambda e: dynamics.aum(e.history),
+    "weighted_aum": lambda e: dynamics.weighted_aum(e.history, e.weights),
+    "mean_el2n": lambda e: dynamics.mean_el2n(e.history),
+    "mean_loss": lambda e: dynamics.mean_loss(e.history),
+    "confidence": lambda e: dynamics.confidence(e.history),
+    "variability": lambda e: dynamics.variability(e.history),
+    "correctness": lambda e: dynamics.correctness(e.history),
+    "forgetting": lambda e: dynamics.forgetting(e.history),
+    "first_learned": lambda e: dynamics.first_learned(e.history),
+    "self_influence": lambda e: dynamics.self_influence(e.history),
+    # its epochs before memorisation
+    "aum_early": lambda e: dynamics.aum(e.early),
+    "mean_el2n_early": lambda e: dynamics.mean_el2n(e.early),
+    "mean_loss_early": lambda e: dynamics.mean_loss(e.early),
+    "confidence_early": lambda e: dynamics.confidence(e.early),
+    "variability_early": lambda e: dynamics.variability(e.early),
+    "correctness_early": lambda e: dynamics.correctness(e.early),
+    "forgetting_early": lambda e: dynamics.forgetting(e.early),
+    "first_learned_early": lambda e: dynamics.first_learned(e.early),
+    "self_influence_early": lambda e: dynamics.self_influence(e.early),
+    # the features
+    "loo_ridge_margin": lambda e: difficulty.margin(e.head.outputs, e.labels),
+    "knn_disagreement": lambda e: out_of_sample.disagreement(e.neighbours, e.labels),
+}
 
-_LAST_LAYER = (
-    Score("oga_forest", "Gradient outlier (isolation forest)",
-          "How easily random cuts isolate the sample's last-layer gradient.", +1,
-          "removes the top 5 %", f"{_OGA}, algorithm 1; forest: Liu et al. 2008, eq. 2", "last layer",
-          lambda e: e.forest),
-    Score("oga_l1", "Gradient size (L1)",
-          "Sum of absolute gradient entries: 2 (1 - p_y) times the feature L1 norm.", +1,
-          "removes the top 5 %", f"{_OGA}, section 4", "last layer", lambda e: np.asarray(e.gradients.l1())),
-    Score("oga_l2", "Gradient size (L2)",
-          "Length of the last-layer gradient: EL2N times the feature norm.", +1,
-          "removes the top 5 %", f"{_OGA}, section 4", "last layer", lambda e: np.asarray(e.gradients.l2())),
-    Score("el2n", "Error norm",
-          "Distance of the predicted probabilities from the given label, now.", +1,
-          "keeps the top, removes the bottom", f"{_DIET}, definition 2.3", "last layer",
-          lambda e: np.sqrt((np.asarray(e.gradients.errors, dtype=np.float64) ** 2).sum(1))),
-    Score("loss", "Loss", "Cross-entropy of the given label, now.", +1,
-          "small-loss methods remove the top", "classical", "last layer",
-          lambda e: difficulty.loss(e.logits, e.labels)),
-    Score("margin", "Probability margin", "Probability of the given label minus that of the likeliest other.", -1,
-          "removes the bottom", _LEARNING, "last layer", lambda e: difficulty.margin(e.probabilities, e.labels)),
-    Score("self_confidence", "Self-confidence", "Probability of the given label, now.", -1,
-          "removes the bottom", _LEARNING, "last layer",
-          lambda e: difficulty.self_confidence(e.probabilities, e.labels)),
-    Score("entropy", "Entropy", "How unsure the network is, whatever the label.", +1,
-          "active learning labels the top", "Shannon 1948", "last layer",
-          lambda e: difficulty.entropy(e.probabilities)),
-)  # fmt: skip
-
-_RECORDED = (
-    Score("aum", "Area under the margin", "Mean logit margin of the given label while training.", -1,
-          "removes the bottom", "Pleiss et al. 2020, eq. 1", "history", lambda e: dynamics.aum(e.history)),
-    Score("weighted_aum", "Weighted area under the margin",
-          "Mean logit margin while training; later epochs count more, memorising ones less.", -1,
-          "checks the bottom", "Pleiss et al. 2020, eq. 1, with the weights of `dynamics.epoch_weights`", "history",
-          lambda e: dynamics.weighted_aum(e.history, e.weights)),
-    Score("mean_el2n", "Mean error norm", "Error norm averaged over the training's own passes.", +1,
-          "keeps the top, removes the bottom", f"{_DIET}, definition 2.3, averaged over epochs", "history",
-          lambda e: dynamics.mean_el2n(e.history)),
-    Score("mean_loss", "Mean loss", "Cross-entropy averaged over the training's own passes.", +1,
-          "small-loss methods remove the top", "classical", "history", lambda e: dynamics.mean_loss(e.history)),
-    Score("confidence", "Confidence", "Mean probability of the given label while training.", -1,
-          "low with low variability: checks the label", f"{_MAPS}, section 2", "history",
-          lambda e: dynamics.confidence(e.history)),
-    Score("variability", "Variability",
-          "Spread of the given label's probability over epochs: ambiguous, not wrong; its sign for wrong labels "
-          "changes with the amount of memorisation.", +1,
-          "trains on the top", f"{_MAPS}, section 2", "history", lambda e: dynamics.variability(e.history)),
-    Score("correctness", "Correctness", "Number of epochs in which the given label was predicted.", -1,
-          "low: checks the label", f"{_MAPS}, section 2", "history", lambda e: dynamics.correctness(e.history)),
-    Score("forgetting", "Forgetting events", "How often the label was learned and lost; never learned counts most.",
-          +1, "removes the bottom", "Toneva et al. 2019, definition 2.1", "history",
-          lambda e: dynamics.forgetting(e.history)),
-    Score("first_learned", "First learned", "First epoch in which the given label was predicted.", +1,
-          "Just Train Twice up-weights what is still wrong early", "Liu et al. 2021 (error set); Toneva et al. 2019",
-          "history", lambda e: dynamics.first_learned(e.history)),
-    Score("self_influence", "Self-influence", "How much training on the sample lowers its own loss (last layer).", +1,
-          "checks the top", "Pruthi et al. 2020 (TracIn), eq. 4", "history",
-          lambda e: dynamics.self_influence(e.history)),
-)  # fmt: skip
-
-
-def _in_window(score: Score) -> Score:
-    """Return the same score over the epochs before memorisation."""
-    whole = getattr(dynamics, score.name)
-    return Score(
-        f"{score.name}_early",
-        f"{score.title}, early",
-        f"{score.meaning} Only epochs before memorisation sets in.",
-        score.sign,
-        score.acted_on,
-        score.source,
-        score.needs,
-        lambda e: whole(e.early),
-    )
-
-
-_FEATURES = (
-    Score("loo_ridge_margin", "Left-out margin",
-          "Margin of the given label in a ridge head that never saw this label.", -1,
-          "checks the bottom", "Allen 1974 (PRESS) on the network's features", "features",
-          lambda e: difficulty.margin(e.head.outputs, e.labels)),
-    Score("knn_disagreement", "Neighbour disagreement",
-          "Share of the nearest training images that carry another label.", +1,
-          "checks the top", "Bahri et al. 2020 (Deep k-NN); Zhu et al. 2022 (SimiFeat)", "features",
-          lambda e: out_of_sample.disagreement(e.neighbours, e.labels)),
-)  # fmt: skip
-
-
-def table_of(scores: Iterable[Score]) -> dict[str, Score]:
-    """Index scores by name; a repeated name is an error that names both."""
-    table: dict[str, Score] = {}
-    for score in scores:
-        if score.name in table:
-            raise ValueError(f"Two scores are named {score.name!r}: {table[score.name].title!r} and {score.title!r}.")
-        table[score.name] = score
-    return table
-
-
-SCORES = table_of(
-    (*_LAST_LAYER, *_RECORDED, *map(_in_window, (s for s in _RECORDED if s.name != "weighted_aum")), *_FEATURES)
-)
+SCORES = table_of(Score(**vars(info), compute=COMPUTE[name]) for name, info in SCORE_INFO.items())
 
 
 def percentile(suspicious: Float[Array, " n"], train: Bool[Array, " n"]) -> Float[Array, " n"]:

@@ -71,7 +71,8 @@ def evidence_table(
         "fitted": accuracy(right, train), "held_out_accuracy": accuracy(right, ~train),
         "forest": {"trees": settings.trees, "seeds": FOREST_SEEDS, **stability},
     }  # fmt: skip
-    return Findings(table, classes, run, head.probabilities.astype(np.float32), history.given_prob)
+    suggestion = _suggestion(evidence, rule, len(classes)).astype(np.float32)
+    return Findings(table, classes, run, suggestion, history.given_prob)
 
 
 def _forest(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from core.commands import planted_found
 from core.data.manifest import Manifest
 from core.findings import Findings
+from core.opening import planted_found
 from core.pipeline import sift
 from core.settings import SiftSettings
 

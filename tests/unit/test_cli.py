@@ -17,13 +17,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 
-from core import __version__, cli
+from core import __version__, cli, commands
 from core.findings import EVIDENCE
+from core.jobs import JobState
 from core.project import Project
 from core.scores import SCORES
 from tests.helpers import QUICK_FLAGS, command, drawn_folder, environment, gradsift, interrupted
 
-COMMANDS = ["demo", "new", "sift", "show", "scores", "problems", "decide", "undo", "redo", "export", "status"]
+COMMANDS = [
+    "demo", "app", "new", "sift", "show", "scores", "problems", "decide", "undo", "redo", "export", "report", "status",
+]  # fmt: skip
 HOSTILE = ("=cmd()", "<img src=x onerror=1>")
 
 
@@ -370,6 +373,52 @@ def test_a_new_budget_computes_nothing(say: Callable[..., Said], project: Path) 
     assert told.data["flagged"] == 7
     assert told.err == ""
     assert sum(row["flagged"] for row in say("show", project, "--json").data) == 7
+
+
+def test_a_new_budget_needs_no_images(say: Callable[..., Said], project: Path, made: Path) -> None:
+    away = (made / "images").rename(made / "away")
+    shutil.rmtree(project / "thumbs")
+    try:
+        told = say("sift", project, "--budget", "8", "--json")
+    finally:
+        away.rename(made / "images")
+    assert told.data["flagged"] == 8
+    assert "\nNo thumbnails were made. The folder " in told.err
+    run = say("status", project, "--json").data["run"]
+    assert run["phase"] == "finished"
+    assert {stage["status"] for stage in run["stages"]} == {"done"}
+
+
+RUNNING = JobState(
+    "running", stage="training", done=300, total=900, unit="images", rate=12.5, seconds_left=48.0, message="Quiet.",
+    stages=(("thumbs", "done", 1.5), ("pixels", "running", 2.0)), curve=({"epoch": 1, "loss": 1.0, "accuracy": 0.5},),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("now", "line"),
+    [
+        (JobState(), "no run is working on it"),
+        (JobState("finished"), "no run is working on it"),
+        (JobState("stopped", message="Stopped."), "no run is working on it; the last one was stopped"),
+        (JobState("failed", message="Why."), "no run is working on it; the last one failed: Why."),
+        (JobState("died", message="Words."), "no run is working on it; the last one ended without a word. Words."),
+        (JobState("starting"), "a run is starting"),
+        (JobState("stopping", stage="map", done=1, total=200, unit="epochs"),
+         "a run is stopping · map 1 of 200 epochs"),
+        (RUNNING, "a run is working on it now · training 300 of 900 images · 12/s · 48 s left in this stage · Quiet."),
+    ],
+)  # fmt: skip
+def test_status_says_where_a_run_stands(
+    now: JobState, line: str, say: Callable[..., Said], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "state", lambda _project: now)
+    assert line in say("status", project).out.splitlines()
+    data = say("status", project, "--json").data
+    assert data["running"] is now.running
+    assert (data["run"]["phase"], data["run"]["rate"], data["run"]["total"]) == (now.phase, now.rate, now.total)
+    assert [stage["name"] for stage in data["run"]["stages"]] == [name for name, _, _ in now.stages]
+    assert data["run"]["curve"] == [dict(entry) for entry in now.curve]
 
 
 @pytest.fixture

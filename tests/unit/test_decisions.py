@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -54,6 +55,7 @@ def test_the_latest_decision_holds_and_undecided_clears(review: Review, project:
     review.decide("b.png", "keep")
     Review(project, reviewer="bob").decide("a.png", "keep")
     assert actions(review) == {"b.png": "keep", "a.png": "keep"}
+    assert list(review.current().index) == ["b.png", "a.png"]  # in the order of the last decisions
     review.decide("a.png", "undecided")
     assert actions(review) == {"b.png": "keep"}
     review.undo()
@@ -347,3 +349,107 @@ def test_a_killed_writer_leaves_whole_batches_and_what_it_acknowledged(tmp_path:
         sizes = {batch["batch"]: batch["decisions"] for batch in DecisionLog(path).batches(10_000)}
         assert set(sizes.values()) == {500}
         assert {batch for batch in told if len(batch) == 32} <= set(sizes)
+
+
+def test_a_named_batch_is_one_step_and_takes_in_what_is_sent_later(review: Review) -> None:
+    log = review.log
+    assert log.append([{"sample_id": "a.png", "action": "keep"}], reviewer="ann", batch="p") == "p"
+    assert log.append([{"sample_id": "b.png", "action": "keep"}], reviewer="ann", batch="p") == "p"
+    assert [(row["batch"], row["decisions"]) for row in log.batches(9)] == [("p", 2)]
+    assert review.undo() == "p"
+    assert actions(review) == {}
+
+
+def test_a_batch_of_another_reviewer_or_of_an_undo_is_not_taken_over(review: Review) -> None:
+    log, event = review.log, {"sample_id": "a.png", "action": "keep"}
+    log.append([event], reviewer="ann", batch="p")
+    log.undo(reviewer="ann")
+    taken = str(log.events()[-1]["batch"])
+    for who, batch in (("bob", "p"), ("ann", taken)):
+        with pytest.raises(DecisionError, match=f"Batch '{batch}' is taken by 'ann'"):
+            log.append([event], reviewer=who, batch=batch)
+    assert len(log.events()) == 2
+
+
+def test_undo_and_redo_of_a_named_batch(review: Review) -> None:
+    log = review.log
+    for batch, sample in (("p", "a.png"), ("q", "b.png"), ("r", "c.png")):
+        log.append([{"sample_id": sample, "action": "exclude"}], reviewer="ann", batch=batch)
+    assert log.undo(reviewer="ann", target="p") == "p"
+    assert log.undo(reviewer="ann", target="q", event_id="u") == "q"
+    assert actions(review) == {"c.png": "exclude"}
+    assert log.redo(reviewer="ann", target="p") == "p"
+    assert log.redo(reviewer="ann") == "q"
+    assert actions(review) == {"a.png": "exclude", "b.png": "exclude", "c.png": "exclude"}
+    with pytest.raises(DecisionError, match="There is no batch 'x' to undo: it was not recorded"):
+        log.undo(reviewer="ann", target="x")
+    with pytest.raises(DecisionError, match="Batch 'p' is 'ann''s. Each person can undo their own only"):
+        log.undo(reviewer="bob", target="p")
+    with pytest.raises(DecisionError, match="'u' is already recorded as undo"):
+        log.undo(reviewer="ann", target="p", event_id="u")
+
+
+def test_a_newer_decision_ends_the_redo_of_a_named_batch(review: Review) -> None:
+    log = review.log
+    log.append([{"sample_id": "a.png", "action": "exclude"}], reviewer="ann", batch="p")
+    log.undo(reviewer="ann", target="p")
+    log.append([{"sample_id": "b.png", "action": "keep"}], reviewer="bob")
+    log.redo(reviewer="ann", target="p")
+    log.undo(reviewer="ann", target="p")
+    log.append([{"sample_id": "b.png", "action": "keep"}], reviewer="ann")
+    with pytest.raises(DecisionError, match="nothing to redo for 'ann': .* a newer one came since"):
+        log.redo(reviewer="ann", target="p")
+
+
+def test_several_calls_are_one_transaction_and_a_refused_one_leaves_the_others(review: Review) -> None:
+    event = {"sample_id": "a.png", "action": "keep"}
+    with review.log.writing() as writing:
+        writing.append([event], reviewer="ann", batch="p")
+        with pytest.raises(DecisionError, match="not recorded"):
+            writing.undo(reviewer="ann", target="q")
+        assert writing.undo(reviewer="ann", target="p") == "p"
+    assert [row["kind"] for row in review.history()] == ["decide", "undo"]
+
+
+def test_a_transaction_that_ends_in_an_error_leaves_nothing(review: Review) -> None:
+    def stopped() -> None:
+        with review.log.writing() as writing:
+            writing.append([{"sample_id": "a.png", "action": "keep"}], reviewer="ann")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert review.history() == []
+
+
+def test_the_last_answer_is_kept_until_anybody_decides(review: Review, project: FakeProject) -> None:
+    review.decide("a.png", "keep")
+    first = review.current()
+    first.loc["a.png", "action"] = "exclude"  # the caller's own
+    assert actions(review) == {"a.png": "keep"}
+    marks = [review.log.mark()]
+    Review(project, reviewer="bob").decide("b.png", "keep")
+    marks.append(review.log.mark())
+    assert actions(review) == {"a.png": "keep", "b.png": "keep"}
+    review.undo()
+    marks.append(review.log.mark())
+    assert actions(review) == {"b.png": "keep"}
+    assert len(set(marks)) == 3
+    assert review.log.mark() == marks[-1]
+
+
+def test_a_log_that_stays_open_is_read_by_others_and_closed_with_its_owner(project: FakeProject) -> None:
+    review = Review(project, reviewer="ann")
+    review.log.stay_open()
+    assert not project.review_path.exists()
+    review.decide("a.png", "exclude")
+    review.log.stay_open()
+    review.log.stay_open()
+    review.decide("b.png", "exclude")
+    beside = project.review_path.with_name("review.sqlite-wal")
+    assert beside.exists()
+    assert len(Review(project, reviewer="eve", read_only=True).current()) == 2
+    del review
+    gc.collect()
+    assert not beside.exists()
+    assert len(Review(project, reviewer="eve").current()) == 2

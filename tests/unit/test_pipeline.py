@@ -197,6 +197,24 @@ def test_a_stop_keeps_what_is_whole_and_the_same_call_goes_on(
     assert not list(project.stages.folder.glob(".*.part"))
 
 
+def test_a_gallery_opens_before_the_map_is_there(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, found = fresh(images, tmp_path / "shapes", maps=True), list[Findings]()
+
+    def line(points: np.ndarray, *_: object, **_named: object) -> np.ndarray:
+        found.append(project.findings())
+        return np.stack([np.arange(len(points))] * 2, 1).astype(np.float32)
+
+    monkeypatch.setattr("core.pipeline.umap_map", line)
+    sift(project)
+    assert dict(found[0].maps) == {}
+    assert set(project.findings().maps) == {"features", "gradients"}
+    pd.testing.assert_frame_equal(found[0].table(), project.findings().table())
+    told = list[set[str]]()
+    monkeypatch.setattr(Project, "remember", lambda _self, stages: told.append(set(stages)))
+    sift(project)  # nothing to compute: the map is never forgotten on the way
+    assert told == [{"pixels", "features", "neighbours", "scores", "map"}] * 2
+
+
 def test_without_stages_nothing_stays_on_disk(
     images: Path, sifted: tuple[Project, Findings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from core.data.manifest import Manifest
 from core.data.sources import SourceOptions
 from core.errors import InputError, ProjectError
 from core.export.manifest import export_manifest
-from core.project import Project, ProjectConfig, Stages, stage_key
+from core.project import Project, ProjectConfig, Stages, exclusive, stage_key
 from core.review.decisions import Review
 from core.settings import SiftSettings
 from tests.helpers import drawn_folder, tree_digest
@@ -238,6 +240,31 @@ def test_one_run_at_a_time(project: Project) -> None:
         assert project.busy
         with pytest.raises(ProjectError, match="Another run is working on .*Wait for it, or stop it first"):
             project.lock().__enter__()
+    assert not project.busy
+
+
+def test_a_look_at_the_lock_is_waited_for(project: Project) -> None:
+    lock = project.folder / ".lock"
+    lock.touch()
+    with lock.open("rb") as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)  # what `busy` holds for an instant
+        threading.Timer(0.1, lambda: fcntl.flock(looker, fcntl.LOCK_UN)).start()
+        with project.lock():
+            assert project.busy
+
+
+def test_looks_do_not_take_each_other_for_a_run(project: Project) -> None:
+    lock = project.folder / ".lock"
+    lock.touch()
+    with lock.open("rb") as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)
+        assert not project.busy
+
+
+def test_a_run_that_writes_down_how_it_goes_holds_the_project_too(project: Project) -> None:
+    project.job.mkdir()
+    with exclusive(project.job / ".lock", project.folder):
+        assert project.busy
     assert not project.busy
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from core.reasons import reasons, sentence
+from core.reasons import KINDS, WHILE_LEARNING, kind, reasons, sentence
 
 DOG = {
     "given_label": "cat", "suggested_label": "dog", "suggested_prob": 0.83, "given_prob": 0.04, "neighbours": 20,
@@ -109,3 +109,53 @@ def test_a_table_gives_a_sentence_per_row_on_its_own_index() -> None:
     assert said.to_dict() == {"a": sentence(DOG), "b": sentence(CAT)}
     assert said.name == "reason"
     assert len(reasons(frame.head(0))) == 0
+
+
+KINDS_BY_ROW: list[tuple[dict[str, object], str]] = [
+    (DOG | {"predicted_label": "dog"}, "very probably wrong"),
+    (DOG, "probably wrong"),
+    (DOG | {"given_prob": 0.42}, "perhaps wrong"),
+    (DOG | {"suggested_prob": 0.4, "neighbours_suggested": 1}, "hard to tell"),
+    (DOG | {"witness": WHILE_LEARNING}, "probably wrong"),
+    (CAT, "nothing against the label"),
+    (CAT | {"neighbours": None}, "nothing against the label"),
+    (CAT | {"suggested_prob": 0.41}, "nothing against the label"),
+    (CAT | {"gradient_percentile": 99.0}, "unusual, label confirmed"),
+    (CAT | {"neighbours_suggested": 3, "neighbours_given": 3}, "unusual, label confirmed"),
+    ({"given_label": None}, "no label"),
+    ({"given_label": "cat"}, "nothing against the label"),
+    ({"given_label": "cat", "neighbours": 10, "neighbours_given": 9}, "nothing against the label"),
+    ({"given_label": "cat", "neighbours": 10, "neighbours_given": 0}, "hard to tell"),
+    ({"given_label": "cat", "neighbours": 10, "neighbours_given": 3}, "hard to tell"),
+    ({"given_label": "cat", "neighbours": 10, "neighbours_top_label": "fox"}, "hard to tell"),
+    ({"given_label": "cat", "predicted_label": "dog"}, "hard to tell"),
+    ({"given_label": "cat", "learned_share": 0.1}, "hard to tell"),
+    ({"given_label": "cat", "gradient_percentile": 99.0}, "hard to tell"),
+]
+
+
+@pytest.mark.parametrize(("evidence", "expected"), KINDS_BY_ROW)
+def test_every_branch_of_the_sentence_is_of_a_kind(evidence: dict[str, object], expected: str) -> None:
+    given = evidence["given_label"]
+    assert kind(sentence(evidence)) == expected
+    assert kind(sentence(evidence), str(given) if given else None) == expected
+
+
+def test_every_kind_is_said_somewhere_and_none_is_unknown() -> None:
+    assert {expected for _, expected in KINDS_BY_ROW} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    "name", ["x, perhaps y", "very probably", "a, probably b", "only: cat", ", hard to tell, if anything z", "x: y."]
+)
+@pytest.mark.parametrize(("evidence", "expected"), KINDS_BY_ROW)
+def test_class_names_that_read_like_a_sentence_do_not_mislead(
+    evidence: dict[str, object], expected: str, name: str
+) -> None:
+    named = {key: name if value == "cat" else value for key, value in evidence.items()}
+    assert kind(sentence(named), name) == expected
+
+
+@pytest.mark.parametrize("said", ["", "No sentence.", "Labelled dog, probably fox: it is.", "labelled cat"])
+def test_what_is_no_sentence_of_this_label_is_hard_to_tell(said: str) -> None:
+    assert kind(said, "cat") == "hard to tell"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.errors import SettingsError
-from core.settings import SiftSettings
+from core.settings import EXPLAINED, SiftSettings
 from tests.helpers import unchecked
 
 
@@ -64,3 +64,9 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         SiftSettings().seed = 1  # type: ignore[misc]
+
+
+def test_every_setting_has_a_title_and_a_reason() -> None:
+    assert list(EXPLAINED) == [field.name for field in dataclasses.fields(SiftSettings)]
+    assert len({title for title, _ in EXPLAINED.values()}) == len(EXPLAINED)
+    assert all(reason.endswith(".") and len(reason) < 120 for _, reason in EXPLAINED.values())

@@ -2,7 +2,8 @@
 
 | kind | use it when |
 |---|---|
-| `digits` | you want real data without any file: the demo |
+| `digits` | you want real data without any file |
+| `pictograms` | you want to see at a glance what a wrong label is, without any file: the demo |
 | `folder` | the images lie in folders named after their classes, or beside a metadata file |
 | `table` | a CSV, Parquet or JSON Lines file names the images, or holds them; also GradSift's own exports |
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from core.data.sources.base import Source, SourceKind, SourceOptions, SourceRows
 from core.data.sources.digits import open_digits
 from core.data.sources.folder import open_folder
+from core.data.sources.pictograms import open_pictograms
 from core.data.sources.table import open_table
 from core.errors import InputError
 
@@ -42,6 +44,13 @@ SOURCES: tuple[SourceKind, ...] = register(
         "scikit-learn's 1,797 handwritten digits with 10 % planted label errors, the truth beside them",
         "digits",
         open_digits,
+    ),
+    SourceKind(
+        "pictograms",
+        "Built-in pictograms",
+        "1,800 drawn pictures of ten things with planted label errors, hard, rare and junk pictures, and near copies",
+        "pictograms",
+        open_pictograms,
     ),
     SourceKind(
         "folder",

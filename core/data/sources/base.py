@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +20,8 @@ from core.errors import InputError
 
 MAX_FILE_BYTES = 256 * 2**20  # no single image is larger; a limit keeps a mistaken path from filling the memory
 PROBLEM_COLUMNS = ["sample_id", "filepath", "reason"]
+ROOTS = "GRADSIFT_ROOTS"  # set for the app and the runs it starts: the folders outside of which no image is read
+OUTSIDE = "outside the folders this app may read; start it with --root"
 
 
 @dataclass(frozen=True)
@@ -145,10 +148,23 @@ def require_file(path: Path, what: str) -> None:
         raise InputError(f"{what} {path} cannot be read: {error}. Check the path.")
 
 
+def is_outside(path: str, roots: str) -> bool:
+    """Whether a path, its links followed, lies in none of the folders of `roots` (written as PATH is; empty: all)."""
+    real, folders = Path(os.path.realpath(path)), _real_folders(roots)
+    return bool(folders) and not any(real.is_relative_to(folder) for folder in folders)
+
+
+@cache
+def _real_folders(roots: str) -> tuple[Path, ...]:
+    return tuple(Path(os.path.realpath(folder)) for folder in roots.split(os.pathsep) if folder)
+
+
 def read_file(path: str) -> bytes | InputError:
     """Return a regular file's bytes, or why not. The open file is checked again: it may have changed since."""
     if reason := file_error(path):
         return InputError(reason)
+    if is_outside(path, os.environ.get(ROOTS, "")):
+        return InputError(OUTSIDE)
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
             status = os.fstat(file.fileno())

@@ -80,9 +80,9 @@ class TableSource:
         frame = self._rows.frame.set_index("sample_id")
         known = frame.loc[frame.index.isin(ids)]
         yield from ((each, InputError("no such row in the table")) for each in ids if each not in frame.index)
-        if isinstance(self._table, ParquetTable) and self._table.holds_images(self._image_column):
+        if isinstance(self.table, ParquetTable) and self.table.holds_images(self.image_column):
             names = dict(zip(known["row"], known.index, strict=True))
-            for row, data, path in self._table.images(self._image_column, names):
+            for row, data, path in self.table.images(self.image_column, names):
                 yield names[row], self._cell(data, path)
             return
         files = known.loc[known["filepath"] != "", "filepath"]
@@ -100,12 +100,14 @@ class TableSource:
         return InputError(error) if error else read_file(filepath)
 
     @cached_property
-    def _table(self) -> Tabular:
+    def table(self) -> Tabular:
+        """The table itself."""
         return open_tabular(self.path)
 
     @cached_property
-    def _image_column(self) -> str:
-        table, named = self._table, self.options.path_column
+    def image_column(self) -> str:
+        """The column that holds the images, or names them."""
+        table, named = self.table, self.options.path_column
         if named is None and isinstance(table, ParquetTable):
             # Beside an image in the row, a path column is only where the image once came from.
             named = next((name for name in PATH_NAMES if name in table.names and table.holds_images(name)), None)
@@ -119,20 +121,22 @@ class TableSource:
 
     @property
     def _exported(self) -> bool:
-        return set(self._table.names) >= EXPORT_NAMES
+        return set(self.table.names) >= EXPORT_NAMES
 
     @cached_property
-    def _run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
+        """What `run.json` beside the table says, where the table is an export of ours."""
         try:
-            run = json.loads((self.path.parent / "run.json").read_text(encoding="utf-8"))
+            data = read_file(str(self.path.parent / "run.json"))
+            run = json.loads(data) if isinstance(data, bytes) else {}
         except (OSError, ValueError, RecursionError):
             return {}
-        cleaned = isinstance(run, dict) and run.get("tool") == "gradsift" and set(self._table.names) == CLEANED_NAMES
+        cleaned = isinstance(run, dict) and run.get("tool") == "gradsift" and set(self.table.names) == CLEANED_NAMES
         return run if isinstance(run, dict) and (self._exported or cleaned) else {}
 
     @cached_property
     def _original(self) -> Source | None:
-        source = self._run.get("source")
+        source = self.run.get("source")
         if not isinstance(source, dict) or not isinstance(source.get("spec"), str):
             return None
         spec, values = source["spec"], source.get("options")
@@ -148,30 +152,30 @@ class TableSource:
 
     def _column(self, name: str | None) -> Column:
         if name is None:
-            return [None] * len(self._table)
-        values = self._table.column(name)
-        if not (self._exported or self._run) or self.path.suffix.lower() not in (".csv", ".tsv"):
+            return [None] * len(self.table)
+        values = self.table.column(name)
+        if not (self._exported or self.run) or self.path.suffix.lower() not in (".csv", ".tsv"):
             return values
         return [value and GUARDED.sub("", value) for value in values]
 
     def _chosen(self, option: str | None, known: Sequence[str]) -> str | None:
-        return choose_column(self._table, option, known)
+        return choose_column(self.table, option, known)
 
     @cached_property
     def _rows(self) -> SourceRows:
         label = self._chosen(self.options.label_column, LABEL_NAMES)
-        classes = self._table.class_names(label) if label is not None else None
-        paths = self._column(self._image_column)
+        classes = self.table.class_names(label) if label is not None else None
+        paths = self._column(self.image_column)
         frame = pd.DataFrame(
             {
-                "row": np.arange(len(self._table)),
+                "row": np.arange(len(self.table)),
                 "sample_id": _as_object(self._ids(paths)),
                 "given_label": _as_object(self._labels(label, classes)),
                 "split": _as_object(self._column(self._chosen(self.options.split_column, ("split",)))),
                 "group": _as_object(self._column(self._chosen(self.options.group_column, ("group",)))),
             }
         )
-        if "true_label" in self._table.names:
+        if "true_label" in self.table.names:
             frame["true_label"] = _as_object(self._column("true_label"))
         frame["filepath"], frame["reason"] = map(_as_object, self._places(paths))
         frame["reason"] = self._reasons(frame)
@@ -185,7 +189,7 @@ class TableSource:
         return SourceRows(kept, problems, len(frame), classes or self._exported_classes(kept))
 
     def _ids(self, paths: Column) -> Column:
-        broken, column = self._table.broken, self._chosen(self.options.id_column, ID_NAMES)
+        broken, column = self.table.broken, self._chosen(self.options.id_column, ID_NAMES)
         if column is not None:
             return self._column(column)
         usable = [path for row, path in enumerate(paths) if row not in broken]
@@ -202,7 +206,7 @@ class TableSource:
         return [final or label for final, label in zip(self._column("final_label"), given, strict=True)]
 
     def _places(self, paths: Column) -> tuple[Column, Column]:
-        if isinstance(self._table, ParquetTable) and self._table.holds_images(self._image_column):
+        if isinstance(self.table, ParquetTable) and self.table.holds_images(self.image_column):
             return [""] * len(paths), [None] * len(paths)
         placed = [self._place(path) for path in paths]
         return [filepath for filepath, _ in placed], [error for _, error in placed]
@@ -210,7 +214,7 @@ class TableSource:
     def _place(self, path: str | None) -> tuple[str, str | None]:
         if path is not None:
             return place(path, self.path.parent)
-        if not (self._exported or self._run):
+        if not (self._exported or self.run):
             return "", "no path"
         return "", None if self._original is not None else "no path, and no run.json beside the table names the source"
 
@@ -224,7 +228,7 @@ class TableSource:
             unclean = frame[name].map(lambda text: text_error(text) if isinstance(text, str) else None)
             reasons = reasons.where(unclean.isna(), unclean)
         reasons[frame["sample_id"].isna().to_numpy()] = "no id"
-        for row, reason in self._table.broken.items():
+        for row, reason in self.table.broken.items():
             reasons[row] = reason
         usable = frame.loc[reasons.isna(), "sample_id"]
         reasons[usable.index[usable.duplicated()]] = "duplicate id; the first row of this id is kept"
@@ -232,7 +236,7 @@ class TableSource:
 
     def _exported_classes(self, frame: pd.DataFrame) -> tuple[str, ...] | None:
         """Return the class order that `run.json` gives, as long as it covers the labels."""
-        names = self._run.get("classes")
+        names = self.run.get("classes")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return None
         return tuple(names) if set(frame["given_label"].dropna()) <= set(names) else None
@@ -256,7 +260,7 @@ def open_table(rest: str, options: SourceOptions, seen: frozenset[Path] = frozen
     if not rest:
         raise InputError("The source table needs a file. Write, for example, table:pets.csv.")
     source = TableSource(Path(os.path.abspath(expanded(rest))), options, seen)  # noqa: PTH100 -- links stay as they were named
-    _ = source._table
+    _ = source.table
     return source
 
 

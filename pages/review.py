@@ -1,0 +1,131 @@
+"""Review: is this label right? The gallery of suspects, decided by key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.findings import Findings
+from core.project import Project
+from core.review import gallery
+from core.review.decisions import Review
+from core.review.gallery import Filters
+from pages.ui import cached, filters, job_panel, large, notices, session
+
+PAGE = 60
+RECENT = 200  # decisions that tell a person's pace
+
+
+def page() -> None:
+    """Draw the page."""
+    project, findings = session.need_findings()
+    chosen = filters.chosen(project, findings)
+    filters.bar(project, findings, chosen)
+    if cached.job(project).running:
+        job_panel.panel(project, until="map", compact=True)
+    if session.query("group"):
+        _pairs(project, findings, chosen)
+    _gallery(project, findings, chosen)
+
+
+def _pairs(project: Project, findings: Findings, chosen: Filters) -> None:
+    decisions = cached.review(project, session.reviewer(), bool(session.read_only())).current()
+    frame = gallery.gallery(findings.samples, decisions, Filters(**{**vars(chosen), "given": None, "suggested": None}))
+    found = gallery.pairs(frame)
+    if not found:
+        notices.info("No image in this selection has a suggested label that differs from the given one.")
+        return
+    st.markdown("**By class pair.** Choose a row to see its images; click it again for all.")
+    table = pd.DataFrame(found)[["given", "suggested", "count", "open", "wrong"]]
+    picked = st.dataframe(
+        table, hide_index=True, on_select="rerun", selection_mode="single-row", key="pairs", height=240,
+        column_config={
+            "given": "Given label", "suggested": "Suggested label", "count": "Images", "open": "Not yet decided",
+            "wrong": "Relabelled or excluded",
+        },
+    )  # fmt: skip
+    rows = picked.selection.rows
+    pair = (found[rows[0]]["given"], found[rows[0]]["suggested"]) if rows else (None, None)
+    if pair != (chosen.given, chosen.suggested) and (rows or session.kept("pair_chosen")):
+        session.keep("pair_chosen", bool(rows))
+        session.set_query(**{"class": pair[0], "to": pair[1], "page": None})
+        st.rerun()
+
+
+@st.fragment
+def _gallery(project: Project, findings: Findings, chosen: Filters) -> None:
+    with notices.shown():
+        _fill(project, findings, chosen)
+
+
+def _fill(project: Project, findings: Findings, chosen: Filters) -> None:
+    review = cached.review(project, session.reviewer(), bool(session.read_only()))
+    receipt = large.received("review-grid", review, findings)
+    decisions = review.current()
+    _headline(findings, review, decisions, chosen)
+    ids = _frozen(project, findings, decisions, chosen)
+    if not ids:
+        notices.empty("Nothing here.", "No image matches these filters.")
+        if st.button("Show all flagged images", type="primary"):
+            session.replace_query({})
+            st.rerun()
+        return
+    number = _page_number(len(ids))
+    shown = ids[(number - 1) * PAGE : number * PAGE]
+    frame = gallery.ranked(findings.samples, decisions, chosen, shown)
+    cards = gallery.cards(frame, findings, blind=bool(session.query("blind")))
+    pictures = cached.thumb_urls(project, shown)
+    rows = [{**card, "src": pictures.get(card["id"])} for card in cards]
+    _walk(number, len(ids))
+    focus = large.focused("review-grid", shown)
+    large.draw(
+        "review-grid", project, findings, review, decisions, rows, receipt, focus=focus,
+        blind=bool(session.query("blind")),
+    )  # fmt: skip
+    if cached.pictures(project).ready < 1:
+        notices.info("Thumbnails are still being made; load the page again for those that are missing.")
+
+
+def _headline(findings: Findings, review: Review, decisions: pd.DataFrame, chosen: Filters) -> None:
+    recent = review.log.recent(review.reviewer, RECENT)
+    found = gallery.progress(findings.samples, decisions, chosen, recent)
+    title, bar = st.columns([3, 2], vertical_alignment="center")
+    title.subheader(f"{found['reviewed']:,} of {found['flagged']:,} suspects reviewed", anchor=False)
+    share = found["reviewed"] / found["flagged"] if found["flagged"] else 0.0
+    bar.progress(min(share, 1.0), text=notices.plain(gallery.sentence(found)))
+
+
+def _frozen(project: Project, findings: Findings, decisions: pd.DataFrame, chosen: Filters) -> list[str]:
+    """The ids in the order of the moment the filters were set: a decided image does not jump away under the hand."""
+    key = (str(project.folder), cached.run_stamp(project), chosen)
+    kept: dict[Any, list[str]] = session.kept_or("order", dict)
+    if key not in kept:
+        kept.clear()
+        kept[key] = [str(sample) for sample in gallery.gallery(findings.samples, decisions, chosen).index]
+    return kept[key]
+
+
+def _page_number(count: int) -> int:
+    pages = max(1, -(-count // PAGE))
+    asked = session.query("page", "1")
+    return min(max(int(asked), 1), pages) if asked.isdecimal() and len(asked) < 9 else 1
+
+
+def _walk(number: int, count: int) -> None:
+    pages = max(1, -(-count // PAGE))
+    words, back, on = st.columns([6, 1, 1], vertical_alignment="center")
+    first, last = (number - 1) * PAGE + 1, min(number * PAGE, count)
+    words.caption(f"{first:,} to {last:,} of {count:,}, page {number:,} of {pages:,}")
+    if back.button("Back", disabled=number <= 1, key="page-back", width="stretch", icon=":material/chevron_left:"):
+        session.set_query(page=number - 1 if number > 2 else None, id=None)
+        st.rerun(scope="fragment")
+    if on.button("Next 60", disabled=number >= pages, key="page-on", width="stretch", icon=":material/chevron_right:"):
+        session.set_query(page=number + 1, id=None)
+        st.rerun(scope="fragment")
+
+
+session.open_page("Review")
+with notices.shown():
+    page()

@@ -1,0 +1,229 @@
+"""The only door to Streamlit's caches: what reruns and tabs share, each entry under a key of what it is made of.
+
+Nothing here outlives what it was read from: findings are keyed by the file that names the latest run, rows by the
+manifest's time stamp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from core import library
+from core.data.manifest import Manifest
+from core.data.thumbs import THUMB_SIDE
+from core.errors import InputError
+from core.export.markup import Images
+from core.export.slides import Slide, slides
+from core.export.story import tell
+from core.findings import Findings
+from core.jobs import Asking, JobState, ask, state
+from core.library import ProjectCard
+from core.pictures import Pictures, data_url
+from core.preview import Preview, preview, sample_images
+from core.project import Project
+from core.review.decisions import Review
+from core.roots import Roots
+from core.serve import AppOptions
+
+SLIDE_SIDE = 512  # pixels of an image on a slide
+
+
+@st.cache_resource(show_spinner=False)
+def options() -> AppOptions:
+    """Return what the app was told when it was started."""
+    return AppOptions.from_environment()
+
+
+@st.cache_resource(show_spinner=False)
+def roots() -> Roots:
+    """Return the folders that the app may read."""
+    told = options()
+    beside = (told.project,) if told.project else ()
+    return Roots.parse([str(folder) for folder in (*told.roots, *beside)])
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is written again."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_ino)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _findings(folder: str, latest: tuple[int, int], config: tuple[int, int]) -> Findings:
+    return Project.open(folder).findings()
+
+
+def findings(project: Project) -> Findings:
+    """Return the findings of the latest run; do not change them."""
+    return _findings(str(project.folder), run_stamp(project), stamp(project.folder / "project.toml"))
+
+
+def run_stamp(project: Project) -> tuple[int, int]:
+    """Return what changes when a run adds to the findings."""
+    return stamp(project.folder / "stages" / "latest.json")
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _manifest(folder: str, rows: tuple[int, int]) -> Manifest:
+    return Project.open(folder).manifest()
+
+
+def manifest(project: Project) -> Manifest:
+    """Return the project's rows; do not change them."""
+    return _manifest(str(project.folder), stamp(project.folder / "manifest.parquet"))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _indexed(folder: str, rows: tuple[int, int]) -> pd.DataFrame:
+    return _manifest(folder, rows).rows.set_index("sample_id", drop=False)
+
+
+def rows(project: Project) -> pd.DataFrame:
+    """Return the manifest's rows indexed by sample_id; do not change them."""
+    return _indexed(str(project.folder), stamp(project.folder / "manifest.parquet"))
+
+
+def image_count(project: Project) -> int:
+    """Return how many images the project has."""
+    return len(manifest(project))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _pictures(folder: str, rows: tuple[int, int]) -> Pictures:
+    return Pictures(Project.open(folder), roots())
+
+
+def pictures(project: Project) -> Pictures:
+    """Return the door to the project's images; missing thumbnails are made in the background from now on."""
+    found = _pictures(str(project.folder), stamp(project.folder / "manifest.parquet"))
+    found.ensure(background=True)
+    return found
+
+
+def thumb_urls(project: Project, ids: list[str]) -> dict[str, str | None]:
+    """Return a data URL for each id, None where there is no thumbnail (yet)."""
+    found = pictures(project).thumbs(ids)
+    return {sample: data_url(data) if data else None for sample, data in found.items()}
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _original(folder: str, sample: str, digest: str, longest: int) -> bytes:
+    return _pictures(folder, stamp(Path(folder) / "manifest.parquet")).original(sample, longest)
+
+
+def original_url(project: Project, sample: str, longest: int = 1024) -> str:
+    """Return the image itself as a data URL.
+
+    Raises:
+        InputError: it cannot be shown; the message says why.
+    """
+    digest = str(rows(project)["sha256"].get(sample, ""))
+    return data_url(_original(str(project.folder), sample, digest, longest))
+
+
+def larger(project: Project) -> Images:
+    """Return what gives images for a screen that is seen from afar; the thumbnail where the original cannot be had."""
+    door, known = pictures(project), rows(project)
+
+    def images(ids: list[str]) -> Mapping[str, bytes | None]:
+        found = dict(door.thumbs(ids))
+        sides = known.loc[ids, ["width", "height"]].max(axis=1)
+        for sample in ids:
+            if found[sample] is None or sides[sample] > THUMB_SIDE:  # a small image is its own thumbnail
+                with suppress(InputError):
+                    found[sample] = door.original(sample, SLIDE_SIDE)
+        return found
+
+    return images
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _deck(folder: str, run: tuple[int, int], log: tuple[tuple[int, int], ...]) -> list[Slide]:
+    project = Project.open(folder)
+    return slides(tell(project), larger(project))
+
+
+def deck(project: Project) -> list[Slide]:
+    """Return the slides of a project as it stands."""
+    return _deck(str(project.folder), run_stamp(project), log_stamp(project))
+
+
+def log_stamp(project: Project) -> tuple[tuple[int, int], ...]:
+    """Return what changes with every decision."""
+    log = project.review_path
+    return (stamp(log), stamp(log.with_name(f"{log.name}-wal")))
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _review(folder: str, rows: tuple[int, int], reviewer: str, read_only: bool) -> Review:
+    return Review(Project.open(folder), reviewer=reviewer, read_only=read_only)
+
+
+def review(project: Project, reviewer: str, read_only: bool) -> Review:
+    """Return the project's decisions, to be read and added to by `reviewer`."""
+    return _review(str(project.folder), stamp(project.folder / "manifest.parquet"), reviewer, read_only)
+
+
+@st.cache_data(show_spinner=False, ttl=5)
+def projects() -> list[ProjectCard]:
+    """Return the projects below the roots, newest first."""
+    return library.projects(roots())
+
+
+def job(project: Project) -> JobState:
+    """Return where the project's run stands, read afresh."""
+    return state(project)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _cost(folder: str, arguments: tuple[str, ...], run: tuple[int, int]) -> Asking:
+    return ask(["sift", folder, *arguments, "--dry-run", "--json"])
+
+
+def cost(project: Project, arguments: tuple[str, ...]) -> Asking:
+    """Return the measuring of what a run with these settings would take; it goes on in the background."""
+    return _cost(str(project.folder), arguments, run_stamp(project))
+
+
+Filled = tuple[tuple[str, str], ...]  # what a form holds besides the source itself: (field, text)
+
+
+def flags(filled: Filled) -> list[str]:
+    """Return what was filled in as arguments of the command line."""
+    return [part for key, text in filled for part in (f"--{key.replace('_', '-')}", text)]
+
+
+@st.cache_resource(show_spinner=False, ttl=60, max_entries=32)
+def preview_of(spec: str, filled: Filled) -> Preview:
+    """Return what a source holds, as far as its rows tell.
+
+    Raises:
+        GradSiftError: it cannot be opened, or lies outside the roots.
+    """
+    told = dict(filled)
+    return preview(spec, roots(), told, told.get("labels"), told.get("classes"))
+
+
+@st.cache_data(show_spinner=False, ttl=60, max_entries=32)
+def samples_of(spec: str, filled: Filled, per_class: int) -> dict[str, bytes]:
+    """Return a few small images of each class of a source."""
+    return sample_images(preview_of(spec, filled), per_class)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def cost_of_source(spec: str, filled: Filled) -> Asking:
+    """Return the measuring of what a run on a source would take; it goes on in the background."""
+    return ask(["new", "unused", "--source", spec, *flags(filled), "--dry-run", "--json"])
+
+
+def asked(arguments: tuple[str, ...]) -> Asking:
+    """Start a command of `gradsift` whose answer is JSON."""
+    return ask(list(arguments), timeout=3600)

@@ -1,0 +1,121 @@
+"""A run as the person sees it: stages, rate, time left, curves, and how it ended. It polls only while a run is on."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from core.jobs import JobState, start, stop
+from core.project import Project
+from core.terminal import duration
+from pages.ui import cached, charts, notices, session
+
+TITLES = {
+    "thumbs": "Thumbnails", "pixels": "Read the images", "features": "Train and record", "neighbours": "Neighbours",
+    "scores": "Scores", "map": "Maps",
+}  # fmt: skip
+MARKS = {"done": ":material/check_circle:", "running": ":material/pending:", "waiting": ":material/circle:"}
+POLL = 1.0  # seconds
+
+
+def panel(project: Project, until: str = "end", compact: bool = False) -> None:
+    """Draw the run and follow it; the whole page runs again when it ends, or when the stage `until` has ended.
+
+    Args:
+        project: whose run.
+        until: a stage whose result this page waits for, or "end".
+        compact: one line and a bar instead of stages and curves.
+    """
+    polled = cached.job(project).running
+    before = _reached(project, until)
+
+    def follow() -> None:
+        now = cached.job(project)
+        if now.running != polled or _reached(project, until) != before:
+            st.rerun()  # only a full run turns polling on or off
+        draw(project, now, compact)
+
+    st.fragment(follow, run_every=POLL if polled else None)()
+
+
+def _reached(project: Project, until: str) -> object:
+    return cached.run_stamp(project) if until != "end" else None
+
+
+def draw(project: Project, now: JobState, compact: bool = False) -> None:
+    """Draw one state of a run."""
+    if now.phase == "none":
+        return
+    if now.running:
+        _running(project, now, compact)
+    else:
+        ended(now)
+    if not compact:
+        _stages(now)
+        if len(now.curve) > 1:
+            st.plotly_chart(
+                charts.training_figure(now.curve, session.dark()), key="curves", config={"displayModeBar": False}
+            )
+
+
+def ended(now: JobState) -> None:
+    """Say how a run ended and what to do."""
+    took = f" after {duration(max(now.ended_at - now.started_at, 0.0))}" if now.ended_at and now.started_at else ""
+    if now.phase == "finished":
+        st.success(notices.plain(f"Scored{took}."), icon=":material/check_circle:")
+    elif now.phase == "stopped":
+        notices.info(f"Stopped{took}. What was computed is kept; start again to go on from there.")
+    elif now.phase == "failed":
+        notices.problem(f"The run failed: {now.message}")
+    elif now.phase == "died":
+        notices.problem(f"The run ended without a word. {now.message} What was computed is kept; start again to go on.")
+
+
+def _running(project: Project, now: JobState, compact: bool) -> None:
+    words, control = st.columns([5, 1], vertical_alignment="center")
+    with words:
+        st.progress(min(now.done / now.total, 1.0) if now.total else 0.0, text=notices.plain(spoken(now)))
+    with control:
+        halt = session.read_only() is None and st.button(
+            "Stop", key=f"stop-{compact}", icon=":material/stop_circle:", disabled=now.phase == "stopping",
+            width="stretch",
+        )  # fmt: skip
+        if halt:
+            stop(project)
+            st.rerun(scope="fragment")
+    if not compact and now.device:
+        st.caption(
+            notices.plain(f"on {now.device}{f', {now.memory_mb:,} MB of memory so far' if now.memory_mb else ''}")
+        )
+
+
+def spoken(now: JobState) -> str:
+    """Return a run's state as a person says it."""
+    if now.phase == "starting":
+        return "Starting: the first words come in some seconds"
+    if now.phase == "stopping":
+        return "Stopping at the end of this batch"
+    parts = [TITLES.get(now.stage, now.stage.capitalize() or "Working")]
+    if now.total:
+        parts.append(f"{now.done:,} of {now.total:,} {now.unit}")
+    if now.rate:
+        parts.append(f"{now.rate:,.0f}/s" if now.rate >= 10 else f"{now.rate:.1f}/s")
+    if now.seconds_left is not None:
+        parts.append(f"{duration(now.seconds_left)} left in this stage")
+    return " · ".join(parts)
+
+
+def _stages(now: JobState) -> None:
+    if not now.stages:
+        return
+    for column, (name, status, seconds) in zip(st.columns(len(now.stages)), now.stages, strict=True):
+        took = f" · {duration(seconds)}" if seconds else ""
+        column.markdown(f"{MARKS.get(status, '')} {notices.plain(TITLES.get(name, name))}{notices.plain(took)}")
+
+
+def start_run(project: Project, arguments: list[str]) -> None:
+    """Start a run and let the page follow it."""
+    start(project, arguments)
+    time.sleep(0.2)  # the first event is on its way
+    st.rerun()

@@ -1,0 +1,110 @@
+"""Take pictures of every page: `python tests/shots.py FOLDER [--project PROJECT] [--assets]`.
+
+Without a project the pictograms demo is made and scored in FOLDER. Each page is taken in light and dark at 1440 pixels,
+in light at 820, and the empty start screen; `--assets` also writes the pictures that the README shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from core import opening
+from core.progress import Progress
+from core.serve import AppOptions, Server
+from tests.browser.conftest import FLAGS, chromium
+
+ROOT = Path(__file__).parents[1]
+WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 820, "height": 1180}
+
+
+def settled(page: Page) -> None:
+    """Wait until nothing runs and nothing is loading."""
+    page.wait_for_selector("[data-testid=stAppViewContainer]")
+    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
+    page.wait_for_timeout(900)  # fonts, and Plotly's first drawing
+
+
+def lasso(page: Page) -> None:
+    """Draw a lasso around the middle of the map."""
+    plot = page.locator(".st-key-map .js-plotly-plot").first
+    plot.wait_for()
+    page.wait_for_timeout(1500)
+    box = plot.bounding_box()
+    assert box
+    page.keyboard.press("l")
+    corners = [(0.30, 0.30), (0.52, 0.24), (0.66, 0.42), (0.58, 0.66), (0.36, 0.62), (0.30, 0.30)]
+    points = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in corners]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point, steps=6)
+    page.mouse.up()
+    page.wait_for_timeout(2500)
+
+
+def nothing(_page: Page) -> None:
+    """Leave the page as it is."""
+
+
+PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
+    "load": ("load", nothing), "score": ("score", nothing), "map": ("map", lasso), "review": ("review", nothing),
+    "export": ("export", nothing), "present": ("present", nothing),
+}  # fmt: skip
+
+
+def shoot(browser: Browser, server: Server, folder: Path, project: Path) -> None:
+    """Take every page in light and dark, and narrow."""
+    for scheme, size, suffix in (("light", WIDE, "light"), ("dark", WIDE, "dark"), ("light", NARROW, "narrow")):
+        for name, (path, act) in PAGES.items():
+            page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+            page.goto(server.url(path, project=str(project)))
+            settled(page)
+            act(page)
+            page.screenshot(path=folder / f"{name}-{suffix}.png")
+            page.close()
+            print(folder / f"{name}-{suffix}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--project", type=Path)
+    parser.add_argument("--assets", action="store_true")
+    options = parser.parse_args()
+    folder = options.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    project = options.project
+    if project is None:
+        project = folder / "gradsift-demo"
+        opening.counted(project, "pictograms", Progress())
+    project = project.absolute()
+    (folder / "empty").mkdir(exist_ok=True)
+    full = Server(AppOptions((folder, project.parent), project=project))
+    empty = Server(AppOptions((folder / "empty",)))
+    try:
+        full.wait_until_up()
+        empty.wait_until_up()
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=chromium(), args=FLAGS)
+            page = browser.new_page(viewport=WIDE)  # type: ignore[arg-type]
+            page.goto(empty.url())
+            settled(page)
+            page.screenshot(path=folder / "start-light.png")
+            shoot(browser, full, folder, project)
+            if options.assets:
+                for scheme in ("light", "dark"):
+                    for name in ("review", "map"):
+                        (ROOT / "assets" / f"{name}-{scheme}.png").write_bytes(
+                            (folder / f"{name}-{scheme}.png").read_bytes()
+                        )
+    finally:
+        full.end()
+        empty.end()
+
+
+if __name__ == "__main__":
+    main()
