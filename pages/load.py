@@ -101,7 +101,7 @@ def _new() -> None:
         st.caption(notices.plain(f"Not now: {reason}"))
         return
     st.caption(notices.plain(f"Folders that may be read: {', '.join(str(f) for f in session.roots().folders)}"))
-    kinds = {kind.name: kind for kind in sorted(SOURCES, key=lambda kind: kind.name in BUILT_IN)}
+    kinds = {kind.name: kind for kind in SOURCES if kind.name not in BUILT_IN}
     left, right = st.columns([2, 3], gap="large")
     with left:
         kind = st.radio(

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.axes import Array, Bool
 from core.catalogue import SCORE_INFO
-from core.findings import SPACES, Findings
+from core.findings import Findings
 from core.project import Project
 from core.review import gallery, inbox, points
 from core.review.decisions import Review
@@ -25,6 +25,8 @@ from pages.ui.map_view import panel, polygon, selection
 from pages.ui.map_view.view import View, budgets, places, rankings
 
 KEY, GRID, LEGEND = "map", "map-grid", "map-legend"
+RANKED = ("score", "budget", "space", "colour")
+TAKEN = (*RANKED, "stand", "lasso")  # of the address, to another page
 SHOWN = 60  # images of a selection that are shown beside the map
 HEIGHT = 640  # pixels, as are the two below
 STRIP, STRIP_BELOW = 480, 240  # the gallery beside the map, alone and below the panel of one image
@@ -82,7 +84,7 @@ def page() -> None:
             _side(shown)
     _card(shown)
     _wait_for_thumbnails(project)
-    _below(shown, spaces)
+    _below(shown)
 
 
 def _no_map(project: Project) -> None:
@@ -120,7 +122,7 @@ def _controls(project: Project, findings: Findings, view: View, spaces: tuple[st
 
 
 def _segments(name: str, title: str, values: tuple[str, ...], now: str, default: str, titles: dict[str, str]) -> None:
-    st.session_state[f"m-{name}"] = now
+    session.keep(f"m-{name}", now)
     st.segmented_control(
         title, values, key=f"m-{name}", required=True, on_change=_write, args=(name, default),
         format_func=lambda value: titles.get(value) or _title(value),
@@ -128,7 +130,7 @@ def _segments(name: str, title: str, values: tuple[str, ...], now: str, default:
 
 
 def _colour(values: tuple[str, ...], view: View) -> None:
-    st.session_state["m-colour"] = view.colour
+    session.keep("m-colour", view.colour)
     st.selectbox(
         "Colour", values, key="m-colour", on_change=_write, args=("colour", SUSPICION), width=210,
         format_func=lambda value: COLOUR_TITLES.get(value) or _title(value),
@@ -138,7 +140,7 @@ def _colour(values: tuple[str, ...], view: View) -> None:
 def _budget(project: Project, findings: Findings, view: View) -> None:
     total = int((findings.samples["split"] == "train").sum())
     words = budgets(total, view.budget, project.config.budget)
-    st.session_state["m-budget"] = view.budget
+    session.keep("m-budget", view.budget)
     st.select_slider(
         "Budget: flag the worst", list(words), key="m-budget", on_change=_write, args=("budget", project.config.budget),
         format_func=lambda value: words[value], width=230,
@@ -146,7 +148,7 @@ def _budget(project: Project, findings: Findings, view: View) -> None:
 
 
 def _many_classes(project: Project, view: View) -> None:
-    st.session_state["m-stand"] = list(view.classes)
+    session.keep("m-stand", list(view.classes))
     st.multiselect(
         "Classes that stand out", list(project.classes), key="m-stand", max_selections=MOST_CHOSEN,
         placeholder="All classes", on_change=_write_classes, args=(project.classes,),
@@ -158,16 +160,16 @@ def _title(score: str) -> str:
 
 
 def _write(name: str, default: str) -> None:
-    value = str(st.session_state[f"m-{name}"])
+    value = str(session.kept(f"m-{name}"))
     session.set_query(**{name: None if value == default else value})
 
 
 def _write_classes(classes: tuple[str, ...]) -> None:
-    session.set_query(stand=places(st.session_state["m-stand"], classes))
+    session.set_query(stand=places(session.kept("m-stand"), classes))
 
 
 def _write_split() -> None:
-    session.set_query(split="all" if st.session_state["m-split"] else None)
+    session.set_query(split="all" if session.kept("m-split") else None)
 
 
 def _press(project: Project) -> None:
@@ -221,7 +223,7 @@ def _draw(shown: Shown) -> None:
         faded = ~selection.standing(shown.findings, view)[shown.findings.samples.index.get_indexer(pd.Index(data.ids))]
     figure = charts.map_figure(
         data, session.dark(), space=view.space, title=_title(view.colour) if view.colour != SUSPICION else "suspicion",
-        classes=shown.project.classes, faded=faded, webgl=not st.session_state.get("no-webgl"), height=HEIGHT,
+        classes=shown.project.classes, faded=faded, webgl=not session.kept("no-webgl"), height=HEIGHT,
     )  # fmt: skip
     map_view.chart(
         KEY, figure, f"Map of the {view.space}: {len(data.ids):,} images, {int(data.flagged.sum()):,} flagged"
@@ -229,7 +231,7 @@ def _draw(shown: Shown) -> None:
     note, switch = st.columns([5, 1.3], vertical_alignment="center")
     faded_note = " Classes that are not chosen are grey." if view.classes else ""
     note.caption(notices.plain(f"{data.note}{faded_note} Neighbourhoods mean something, distances do not."))
-    st.session_state["m-split"] = view.split == points.ALL
+    session.keep("m-split", view.split == points.ALL)
     switch.toggle("Held-out too", key="m-split", on_change=_write_split)
 
 
@@ -254,7 +256,7 @@ def _fill(shown: Shown) -> None:
     )
     opened = session.query("id")
     opened = opened if opened in table.index else ""
-    ring = st.session_state.get("map-ring") or opened
+    ring = session.kept("map-ring") or opened
     _listen(shown, rows, ring, decisions, summary["text"])
     _words(shown, rows, ids, summary)
     if opened:
@@ -279,12 +281,12 @@ def _hear(shown: Shown) -> None:
     if _changed("opened", said.opened) and said.opened in known:
         session.set_query(id=said.opened)
     if _changed("focus", said.focus) and said.focus in known:
-        st.session_state["map-ring"] = said.focus
+        session.keep("map-ring", said.focus)
     if heard.clicked:
         session.set_query(id=heard.clicked)
-        st.session_state["map-ring"] = heard.clicked
-    if not heard.webgl and not st.session_state.get("no-webgl"):
-        st.session_state["no-webgl"] = True
+        session.keep("map-ring", heard.clicked)
+    if not heard.webgl and not session.kept("no-webgl"):
+        session.keep("no-webgl", True)
         st.rerun()
 
 
@@ -301,9 +303,9 @@ def _strip(shown: Shown, decisions: pd.DataFrame, cards: list[dict[str, Any]], r
 
 def _changed(name: str, value: str | None) -> bool:
     """Whether the gallery says something else than when it was heard last."""
-    if value is None or st.session_state.get(f"map-heard-{name}") == value:
+    if value is None or session.kept(f"map-heard-{name}") == value:
         return False
-    st.session_state[f"map-heard-{name}"] = value
+    session.keep(f"map-heard-{name}", value)
     return True
 
 
@@ -356,25 +358,21 @@ def _words(shown: Shown, rows: Bool[Array, " n"] | None, ids: list[str], summary
 def _panel_buttons(shown: Shown, focus: str) -> None:
     with st.container(horizontal=True, key="map-panel-buttons"):
         if st.button("Open in review", key="map-open", icon=":material/open_in_full:"):
-            session.goto("review", id=focus, flagged=None if focus in shown.flagged else "0", **_ranked(shown))
+            session.goto("review", id=focus, flagged=None if focus in shown.flagged else "0", **_taken_along(RANKED))
         if st.button("Close", key="map-close"):
             session.set_query(id=None)
             st.rerun(scope="fragment")
 
 
-def _ranked(shown: Shown) -> dict[str, str | None]:
-    """The ranking and budget as another page's address takes them."""
-    view = shown.view
-    return {
-        "score": None if view.ranking == SUSPICION else view.ranking,
-        "budget": None if view.budget == shown.project.config.budget else view.budget,
-    }
+def _taken_along(names: tuple[str, ...]) -> dict[str, str]:
+    """What another page's address takes of this one's: what that page reads, and the rest for the way back."""
+    return {name: value for name, value in session.whole_query().items() if name in names}
 
 
 def _buttons(shown: Shown, rows: Bool[Array, " n"] | None, ids: list[str]) -> None:
     with st.container(horizontal=True, key="map-buttons"):
         if st.button(f"Review these {len(ids):,}", type="primary", key="map-review", disabled=not ids):
-            _go_review(shown, rows)
+            _go_review(rows)
         kept = list(ids)
         st.download_button(
             "Export selection", lambda: panel.csv_of(shown.findings, shown.review.current(), shown.flagged, kept),
@@ -385,13 +383,8 @@ def _buttons(shown: Shown, rows: Bool[Array, " n"] | None, ids: list[str]) -> No
             st.rerun(scope="fragment")
 
 
-def _go_review(shown: Shown, rows: Bool[Array, " n"] | None) -> None:
-    if rows is None:
-        session.goto("review", **_ranked(shown))
-        return
-    view = shown.view
-    asked = {"lasso": session.query("lasso"), "stand": session.query("stand"), "flagged": "0"}
-    session.goto("review", **asked, colour=view.colour if view.colour == points.SUGGESTED else None, **_ranked(shown))
+def _go_review(rows: Bool[Array, " n"] | None) -> None:
+    session.goto("review", **_taken_along(TAKEN), flagged=None if rows is None else "0")
 
 
 @st.fragment
@@ -419,8 +412,7 @@ def _wait_for_thumbnails(project: Project) -> None:
         wait()
 
 
-def _below(shown: Shown, spaces: tuple[str, ...]) -> None:
-    assert set(spaces) <= set(SPACES)
+def _below(shown: Shown) -> None:
     found = points.overlap(shown.findings.samples, rankings(shown.view.ranking), shown.view.budget)
     with st.expander("How far the rankings agree", key="map-overlap"):
         st.markdown(notices.plain(found["sentence"]))

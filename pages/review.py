@@ -64,21 +64,21 @@ def _fill(project: Project, findings: Findings, chosen: Filters) -> None:
     review = cached.review(project, session.reviewer(), bool(session.read_only()))
     receipt = large.received("review-grid", review, findings)
     decisions = review.current()
-    _headline(findings, review, decisions, chosen)
     ids = _frozen(project, findings, decisions, chosen)
     if not ids:
+        _headline(findings, review, decisions, chosen, 1, 0)
         notices.empty("Nothing here.", "No image matches these filters.")
         if st.button("Show all flagged images", type="primary"):
             session.replace_query({})
             st.rerun()
         return
-    number = _page_number(len(ids))
+    number = _page_number(ids)
+    _headline(findings, review, decisions, chosen, number, len(ids))
     shown = ids[(number - 1) * PAGE : number * PAGE]
     frame = gallery.ranked(findings.samples, decisions, chosen, shown)
     cards = gallery.cards(frame, findings, blind=bool(session.query("blind")))
     pictures = cached.thumb_urls(project, shown)
     rows = [{**card, "src": pictures.get(card["id"])} for card in cards]
-    _walk(number, len(ids))
     focus = large.focused("review-grid", shown)
     large.draw(
         "review-grid", project, findings, review, decisions, rows, receipt, focus=focus,
@@ -88,13 +88,22 @@ def _fill(project: Project, findings: Findings, chosen: Filters) -> None:
         notices.info("Thumbnails are still being made; load the page again for those that are missing.")
 
 
-def _headline(findings: Findings, review: Review, decisions: pd.DataFrame, chosen: Filters) -> None:
+def _headline(
+    findings: Findings, review: Review, decisions: pd.DataFrame, chosen: Filters, number: int, count: int
+) -> None:
     recent = review.log.recent(review.reviewer, RECENT)
     found = gallery.progress(findings.samples, decisions, chosen, recent)
-    title, bar = st.columns([3, 2], vertical_alignment="center")
-    title.subheader(f"{found['reviewed']:,} of {found['flagged']:,} suspects reviewed", anchor=False)
-    share = found["reviewed"] / found["flagged"] if found["flagged"] else 0.0
-    bar.progress(min(share, 1.0), text=notices.plain(gallery.sentence(found)))
+    title, bar, words, back, on = st.columns([4, 2, 1.5, 1, 1.2], vertical_alignment="center")
+    title.subheader(notices.plain(gallery.sentence(found)), anchor=False)
+    bar.progress(min(found["reviewed"] / found["flagged"], 1.0) if found["flagged"] else 0.0)
+    pages = max(1, -(-count // PAGE))
+    words.caption(f"{(number - 1) * PAGE + 1:,} to {min(number * PAGE, count):,} of {count:,}" if count else "0 images")
+    if back.button("Back", disabled=number <= 1, key="page-back", width="stretch", icon=":material/chevron_left:"):
+        session.set_query(page=number - 1 if number > 2 else None, id=None)
+        st.rerun(scope="fragment")
+    if on.button("Next 60", disabled=number >= pages, key="page-on", width="stretch", icon=":material/chevron_right:"):
+        session.set_query(page=number + 1, id=None)
+        st.rerun(scope="fragment")
 
 
 def _frozen(project: Project, findings: Findings, decisions: pd.DataFrame, chosen: Filters) -> list[str]:
@@ -107,23 +116,13 @@ def _frozen(project: Project, findings: Findings, decisions: pd.DataFrame, chose
     return kept[key]
 
 
-def _page_number(count: int) -> int:
-    pages = max(1, -(-count // PAGE))
-    asked = session.query("page", "1")
+def _page_number(ids: list[str]) -> int:
+    """The page asked for, else the one that holds the image asked for, else the first."""
+    pages = max(1, -(-len(ids) // PAGE))
+    asked, sample = session.query("page"), session.query("id")
+    if not asked and sample in ids:
+        return ids.index(sample) // PAGE + 1
     return min(max(int(asked), 1), pages) if asked.isdecimal() and len(asked) < 9 else 1
-
-
-def _walk(number: int, count: int) -> None:
-    pages = max(1, -(-count // PAGE))
-    words, back, on = st.columns([6, 1, 1], vertical_alignment="center")
-    first, last = (number - 1) * PAGE + 1, min(number * PAGE, count)
-    words.caption(f"{first:,} to {last:,} of {count:,}, page {number:,} of {pages:,}")
-    if back.button("Back", disabled=number <= 1, key="page-back", width="stretch", icon=":material/chevron_left:"):
-        session.set_query(page=number - 1 if number > 2 else None, id=None)
-        st.rerun(scope="fragment")
-    if on.button("Next 60", disabled=number >= pages, key="page-on", width="stretch", icon=":material/chevron_right:"):
-        session.set_query(page=number + 1, id=None)
-        st.rerun(scope="fragment")
 
 
 session.open_page("Review")

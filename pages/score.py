@@ -29,16 +29,20 @@ def page() -> None:
         st.caption("The run is a process of its own: close this tab, or the app, and it goes on.")
         return
     job_panel.panel(project)
+    done = project.sifted and now.phase in ("finished", "none")
+    if done:
+        _next()
     arguments = _settings(project)
+    if done and not arguments:
+        st.caption("Everything is computed for these settings. Change one to score again.")
+        return
     waiting = _cost(project, arguments)
     _start(project, now, arguments, count, waiting)
-    if project.sifted:
-        _next()
 
 
 def _next() -> None:
     review, atlas, _ = st.columns([1, 1, 3])
-    if review.button("Review the suspects", icon=":material/grid_view:", width="stretch"):
+    if review.button("Review the suspects", type="primary", icon=":material/grid_view:", width="stretch"):
         session.goto("review")
     if atlas.button("See the map", icon=":material/scatter_plot:", width="stretch"):
         session.goto("map")
@@ -64,7 +68,7 @@ def _setting(name: str, title: str, before: SiftSettings) -> list[str]:
     if name == "device":
         chosen: Any = st.selectbox(title, DEVICES, index=DEVICES.index(value), key=key)
     elif name in SWITCHES:
-        chosen = st.toggle(title, value=value, key=key)
+        chosen = st.toggle(title, value=value or bool(name == "maps" and session.query("maps")), key=key)
     elif name == "flip":
         words = {UNDECIDED: None, "Mirror": True, "Do not mirror": False}
         spoken = st.selectbox(title, list(words), index=list(words.values()).index(value), key=key)

@@ -7,6 +7,8 @@ in light at 820, and the empty start screen; `--assets` also writes the pictures
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +17,18 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from core import opening
 from core.progress import Progress
 from core.serve import AppOptions, Server
-from tests.browser.conftest import FLAGS, chromium
+from tests.browser.conftest import FLAGS, NAMES
 
 ROOT = Path(__file__).parents[1]
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 820, "height": 1180}
+
+
+def browser_path() -> str:
+    """Return where the browser is, as the browser tests find it."""
+    found = os.environ.get("GRADSIFT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if not found:
+        raise SystemExit(f"No browser among {', '.join(NAMES)}; name one in GRADSIFT_CHROMIUM.")
+    return str(found)
 
 
 def settled(page: Page) -> None:
@@ -89,7 +99,7 @@ def main() -> None:
         full.wait_until_up()
         empty.wait_until_up()
         with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=chromium(), args=FLAGS)
+            browser = driver.chromium.launch(executable_path=browser_path(), args=list(FLAGS))
             page = browser.new_page(viewport=WIDE)  # type: ignore[arg-type]
             page.goto(empty.url())
             settled(page)

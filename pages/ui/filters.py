@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -13,6 +14,7 @@ from core.project import Project
 from core.reasons import KINDS
 from core.review.gallery import Filters
 from pages.ui import notices, session
+from pages.ui.map_view import selection
 
 DECISIONS = {
     "any": "All", "open": "Not yet decided", "done": "Decided", "keep": "Kept", "relabel": "Relabelled",
@@ -28,7 +30,7 @@ def chosen(project: Project, findings: Findings) -> Filters:
     found, notes = Filters.from_query(asked, project.classes, findings.score_names, project.config.budget)
     for note in notes:
         notices.warning(note)
-    return found
+    return replace(found, ids=selection.ids_of_query(findings, project.classes, session.whole_query()))
 
 
 def score_title(name: str) -> str:

@@ -13,7 +13,8 @@ from pages.ui import cached, charts, notices, session
 
 TITLES = {
     "thumbs": "Thumbnails", "pixels": "Read the images", "features": "Train and record", "neighbours": "Neighbours",
-    "scores": "Scores", "map": "Maps",
+    "scores": "Scores", "map": "Maps", "training": "Training", "forest": "Isolation forest",
+    "making thumbnails": "Thumbnails", "reading images": "Reading the images",
 }  # fmt: skip
 MARKS = {"done": ":material/check_circle:", "running": ":material/pending:", "waiting": ":material/circle:"}
 POLL = 1.0  # seconds
@@ -110,8 +111,8 @@ def _stages(now: JobState) -> None:
     if not now.stages:
         return
     for column, (name, status, seconds) in zip(st.columns(len(now.stages)), now.stages, strict=True):
-        took = f" · {duration(seconds)}" if seconds else ""
-        column.markdown(f"{MARKS.get(status, '')} {notices.plain(TITLES.get(name, name))}{notices.plain(took)}")
+        took = f", {duration(seconds)}" if seconds else ""
+        column.markdown(f"{MARKS.get(status, '')} {notices.plain(TITLES.get(name, name) + took)}")
 
 
 def start_run(project: Project, arguments: list[str]) -> None:
