@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from core import __version__, commands, opening
-from core.commands import Answer
+from core.commands import AUTO, Answer
 from core.errors import GradSiftError, Stopped
 from core.opening import DEMO_SETTINGS
 from core.progress import Progress
@@ -142,14 +142,17 @@ def _app(entries: Any) -> None:
         "--root", metavar="DIR", type=Path, action="append", default=[],
         help="a folder that the app may read (default: the current one); may be given several times",
     )  # fmt: skip
+    command.add_argument(
+        "--projects", metavar="DIR", type=Path, help="where new projects are made (default: ~/gradsift)"
+    )
     command.add_argument("--read-only", action="store_true", help="show everything, change nothing")
     _listening(command)
 
 
 def _run_app(options: argparse.Namespace, progress: Progress) -> Answer:
     return opening.app(
-        options.project, options.root, read_only=options.read_only, host=options.host, port=options.port,
-        browser=options.browser, progress=progress,
+        options.project, options.root, read_only=options.read_only, projects=options.projects, host=options.host,
+        port=options.port, browser=options.browser, progress=progress,
     )  # fmt: skip
 
 
@@ -194,15 +197,24 @@ def _sift(entries: Any) -> None:
     )
     command.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (default: auto)")
     command.add_argument("--seed", type=int, metavar="N", help="of every random choice")
-    command.add_argument("--epochs", type=int, metavar="N", help="of the reference training (default: 20 or more)")
+    command.add_argument(
+        "--epochs", type=_count_or_auto, metavar="N|auto", help="of the reference training (auto: 20 or more)"
+    )
     command.add_argument("--budget", metavar="5%|400", help="how many to flag: a share or a number of training images")
     switch = argparse.BooleanOptionalAction
     command.add_argument("--augment", action=switch, help="train on shifted and mirrored copies (default: yes)")
     command.add_argument("--flip", action=switch, help="mirror while training (default: as the source says)")
+    command.add_argument("--flip-as-source", action="store_const", const=AUTO, dest="flip", help="as the source says")
     command.add_argument("--maps", action=switch, help="draw the two UMAPs (default: yes)")
-    command.add_argument("--image-size", type=int, metavar="PIXELS", help="side at which the network sees images")
+    command.add_argument(
+        "--image-size", type=_count_or_auto, metavar="PIXELS|auto", help="side at which the network sees images"
+    )
     command.add_argument("--trees", type=int, metavar="N", help="of the isolation forest (default: 1000)")
     command.add_argument("--dry-run", action="store_true", help="say what it would cost, from a short probe")
+
+
+def _count_or_auto(text: str) -> int | str:
+    return AUTO if text == AUTO else int(text)
 
 
 def _run_sift(project: Project, options: argparse.Namespace, progress: Progress) -> Answer:

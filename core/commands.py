@@ -46,6 +46,8 @@ SHOWN = {
     "suggested_label": "suggested", "flagged": "flagged", "flagged_per_class": "in class",
     "action": "decision", "reason": "reason",
 }  # fmt: skip
+AUTO = "auto"  # back to the automatic value
+AUTOMATIC = ("epochs", "image_size", "flip")  # settings whose automatic value is None
 PROBED = 512  # images that tell what a source would cost
 
 if TYPE_CHECKING:
@@ -221,8 +223,14 @@ def _say_needs(project: Project, progress: Recording) -> None:
         )
 
 
+def _asked(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were named, `AUTO` as None where that is the automatic value."""
+    told = {name: value for name, value in changes.items() if value is not None}
+    return {name: None if value == AUTO and name in AUTOMATIC else value for name, value in told.items()}
+
+
 def _configured(project: Project, changes: Mapping[str, Any], budget: str | None) -> Project:
-    asked = {name: value for name, value in changes.items() if value is not None}
+    asked = _asked(changes)
     if budget is not None:
         Budget.parse(budget)
     settings = SiftSettings.from_dict(project.config.settings.as_dict() | asked)
@@ -239,7 +247,7 @@ def cost(project: Project, changes: Mapping[str, Any], progress: Progress) -> An
     """Say what a run would take, from a short probe; nothing is kept."""
     from core.estimate import estimate
 
-    asked = {name: value for name, value in changes.items() if value is not None}
+    asked = _asked(changes)
     settings = SiftSettings.from_dict(project.config.settings.as_dict() | asked)
     return _costs(estimate(project.manifest(), settings, project.stages, progress))
 

@@ -33,6 +33,7 @@ def app(
     roots: Sequence[Path],
     *,
     read_only: bool,
+    projects: Path | None = None,
     host: str = LOCAL,
     port: int | None = None,
     browser: bool = True,
@@ -44,12 +45,13 @@ def app(
         project: the project to open with; its folder and its images' folder may then be read.
         roots: the folders that may be read besides; without any, the current one.
         read_only: show everything, change nothing.
+        projects: where new projects are made; by default `gradsift` in the home directory.
         host: the address to listen on; the default is reached from this machine only.
         port: the port; None for the first free one from 8501 on.
         browser: open the person's browser.
         progress: who is told where the app is.
     """
-    options = allowed(project, roots, read_only)
+    options = allowed(project, roots, read_only, projects or Path.home() / "gradsift")
     server = Server(options, host, port)
     try:
         server.wait_until_up()
@@ -63,8 +65,10 @@ def app(
     return Answer({"url": server.url()}, "The app has ended. Runs that it started go on; gradsift status tells.")
 
 
-def allowed(project: Path | None, roots: Sequence[Path], read_only: bool) -> AppOptions:
+def allowed(project: Path | None, roots: Sequence[Path], read_only: bool, projects: Path | None = None) -> AppOptions:
     """Work out what the app may read: the folders named, else the current one, and what the project named needs.
+
+    The place of new projects belongs to it too. It is made when the first of them is.
 
     Raises:
         GradSiftError: a folder named is none, or the project cannot be opened.
@@ -73,12 +77,14 @@ def allowed(project: Path | None, roots: Sequence[Path], read_only: bool) -> App
     for root in named:
         if not root.is_dir():
             raise ProjectError(f"--root {root} is no folder. Name a folder that exists.")
+    place = projects.expanduser().absolute() if projects else None
+    named += [place] if place else []
     if project is None:
-        return AppOptions(tuple(named), read_only)
+        return AppOptions(tuple(named), read_only, None, place)
     found = Project.open(project)
-    _, _, place = found.config.source_spec.partition(":")
-    source = [Path(place) if Path(place).is_dir() else Path(place).parent] if place else []
-    return AppOptions((*named, found.folder, *source), read_only, found.folder)
+    _, _, images = found.config.source_spec.partition(":")
+    source = [Path(images) if Path(images).is_dir() else Path(images).parent] if images else []
+    return AppOptions((*named, found.folder, *source), read_only, found.folder, place)
 
 
 def demo(
@@ -98,14 +104,15 @@ def demo(
     """
     if headless:
         return counted(folder, data, progress)
-    target = folder.absolute()
-    server = Server(AppOptions((Path.cwd(), target), project=target), host, port)
+    target, place = folder.absolute(), Path.home() / "gradsift"
+    options = AppOptions((Path.cwd(), target, place), project=target, projects=place)
+    server = Server(options, host, port)
     try:
         project = demo_project(folder, data, progress)
         if not project.sifted and not jobs.state(project).running:
             jobs.start(project, [])
         server.wait_until_up()
-        greet(server, AppOptions((Path.cwd(), target)), progress)
+        greet(server, options, progress)
         if browser:
             server.open_browser("review", project=str(project.folder))
         server.wait()
@@ -117,11 +124,11 @@ def demo(
 def free_folder(root: Path, spec: str) -> Path:
     """Return a folder below `root` for a project of a source that is not there yet, named after the source."""
     kind, _, place = spec.partition(":")
-    folder = root / f"gradsift-{Path(place).stem or kind}"
-    number = 1
+    name = Path(place).absolute().stem if place else kind
+    folder, number = root / name, 1
     while folder.exists():
         number += 1
-        folder = folder.with_name(f"gradsift-{Path(place).stem or kind}-{number}")
+        folder = folder.with_name(f"{name}-{number}")
     return folder
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import signal
 import socket
@@ -24,29 +25,32 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import core
-from core.data.sources.base import ROOTS
+from core.data.sources.base import ROOTS, folders_of
 from core.errors import InputError, ProjectError
 from core.progress import Progress
 
 LOCAL = "127.0.0.1"
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 FIRST_PORT = 8501
 PORTS_TRIED = 50
 STARTS_WITHIN = 60.0  # seconds
-_READ_ONLY, _PROJECT = "GRADSIFT_READ_ONLY", "GRADSIFT_PROJECT"
+_READ_ONLY, _PROJECT, _PROJECTS = "GRADSIFT_READ_ONLY", "GRADSIFT_PROJECT", "GRADSIFT_PROJECTS"
 
 
 @dataclass(frozen=True)
 class AppOptions:
-    """What the app may read, whether it may write, and which project it opens with."""
+    """What the app may read, whether it may write, which project it opens with, and where it makes new ones."""
 
     roots: tuple[Path, ...] = ()
     read_only: bool = False
     project: Path | None = None
+    projects: Path | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the options as environment variables."""
         return {
-            ROOTS: os.pathsep.join(str(root) for root in self.roots),
+            ROOTS: json.dumps([str(root) for root in self.roots]),
+            _PROJECTS: str(self.projects or ""),
             _READ_ONLY: "1" if self.read_only else "",
             _PROJECT: str(self.project or ""),
         }
@@ -54,10 +58,11 @@ class AppOptions:
     @classmethod
     def from_environment(cls, values: Mapping[str, str] = os.environ) -> AppOptions:
         """Read the options back; without any, the app may read the folder it was started in."""
-        named = [Path(text) for text in values.get(ROOTS, "").split(os.pathsep) if text]
-        project = values.get(_PROJECT, "")
+        named = tuple(Path(text) for text in folders_of(values.get(ROOTS, "")))
+        project, projects = values.get(_PROJECT, ""), values.get(_PROJECTS, "")
         return cls(
-            tuple(named) or (Path.cwd(),), bool(values.get(_READ_ONLY)), Path(project) if project else None
+            named or (Path.cwd(),), bool(values.get(_READ_ONLY)), Path(project) if project else None,
+            Path(projects) if projects else None,
         )  # fmt: skip
 
 
@@ -110,14 +115,20 @@ _TAKEN = {13, 48, 98}  # permission denied; address in use on macOS; on Linux
 
 
 def command_line(host: str, port: int) -> list[str]:
-    """Return how Streamlit is started: our `app.py`, this address only, no usage statistics, no trace on a screen."""
+    """Return how Streamlit is started: our `app.py`, this address only, no usage statistics, no trace on a screen.
+
+    What keeps other web sites out is said here, not left to a file: a page of another origin may not talk to the app,
+    also not by a name that it lets point to this machine.
+    """
     flags = {
-        "server.address": host, "server.port": str(port), "server.headless": "true",
-        "server.enableXsrfProtection": "true", "server.enableStaticServing": "false",
-        "server.fileWatcherType": "none", "browser.gatherUsageStats": "false", "browser.serverAddress": host,
-        "client.showErrorDetails": "none", "client.toolbarMode": "minimal", "global.developmentMode": "false",
+        "server.address": [host], "server.port": [str(port)], "server.headless": ["true"],
+        "server.enableXsrfProtection": ["true"], "server.enableCORS": ["true"], "server.enableStaticServing": ["false"],
+        "server.allowedHosts": [*dict.fromkeys([*LOCAL_NAMES, host])] if is_local(host) else [],
+        "server.fileWatcherType": ["none"], "server.maxUploadSize": ["20"], "browser.gatherUsageStats": ["false"],
+        "browser.serverAddress": [host], "client.showErrorDetails": ["none"], "client.showErrorLinks": ["false"],
+        "client.toolbarMode": ["minimal"], "global.developmentMode": ["false"],
     }  # fmt: skip
-    told = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    told = [part for name, values in flags.items() for value in values for part in (f"--{name}", value)]
     return [sys.executable, "-P", "-m", "streamlit", "run", str(app_file()), *told]
 
 
@@ -143,7 +154,11 @@ class Server:
             **os.environ, **options.environment(), "PYTHONPATH": os.pathsep.join(filter(None, path)),
             "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
         }  # fmt: skip
-        self.process = subprocess.Popen(command_line(host, self.port), env=variables, stdout=subprocess.DEVNULL)
+        # Streamlit reads `.streamlit/config.toml` of the folder it starts in: that is ours, not one that came with a
+        # data set.
+        self.process = subprocess.Popen(
+            command_line(host, self.port), env=variables, cwd=app_file().parent, stdout=subprocess.DEVNULL
+        )
 
     def url(self, page: str = "", **query: str) -> str:
         """Return the address of a page."""

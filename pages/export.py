@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
+from core.errors import InputError
 from core.export.formats import FORMATS
 from core.export.manifest import ExportResult, export_manifest
 from core.export.report import report_bytes
 from core.project import Project
 from core.review.changes import Changes, changes, load_code
 from pages.ui import cached, cards, charts, large, notices, session
+
+LARGEST = 2**31  # bytes of a file that is handed out
 
 
 def page() -> None:
@@ -30,7 +35,10 @@ def page() -> None:
         _per_class(told)
     with right:
         _pictures(project, told, decisions)
-    _write(project, told)
+    st.divider()
+    st.markdown("**Export**")
+    with notices.shown():  # a place that cannot be written leaves the rest of the page as it is
+        _write(project, told)
     _report(project)
 
 
@@ -78,20 +86,28 @@ def _pictures(project: Project, told: Changes, decisions: pd.DataFrame) -> None:
         cards.strip(strip)
 
 
+def _stamp(project: Project) -> str:
+    """Return the time as the name of a folder that is not there yet."""
+    now = stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    number = 1
+    while (project.exports / stamp).exists():
+        number += 1
+        stamp = f"{now}-{number}"
+    return stamp
+
+
 def _write(project: Project, told: Changes) -> None:
-    st.divider()
-    st.markdown("**Export**")
     if reason := session.read_only():
         st.caption(notices.plain(f"Not now: {reason}"))
         return
     what, where = st.columns([2, 3])
     formats = what.multiselect("Formats", [form.name for form in FORMATS], default=["csv"], key="formats")
-    stamp = session.kept_or("export_stamp", lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"))
-    place = where.text_input("New folder", value=str(project.exports / stamp), key=f"place-{stamp}")
+    stamp = session.kept_or("export_stamp", lambda: _stamp(project))
+    place = where.text_input("New folder", value=str(project.exports / stamp), key=f"place-{project.folder}-{stamp}")
     count = told.excluded + told.relabelled
     sure = not count or st.checkbox(
         f"Leave out {told.excluded:,} and relabel {told.relabelled:,}: each was decided by a person.",
-        key=f"sure-{stamp}",
+        key=f"sure-{project.folder}-{stamp}-{told.excluded}-{told.relabelled}",
     )
     if st.button("Export", type="primary", icon=":material/ios_share:", disabled=not (sure and formats)):
         target = session.roots().resolve(place)
@@ -122,13 +138,21 @@ def _written(result: ExportResult, formats: tuple[str, ...]) -> None:
         path = result.folder / file.name
         if path.is_file():
             get.download_button(
-                "Download", data=path.read_bytes(), file_name=file.name, key=f"get-{file.sha256[:12]}-{file.name}",
+                "Download", data=partial(_read, path), file_name=file.name, key=f"get-{file.sha256[:12]}-{file.name}",
                 width="stretch", on_click="ignore",
             )  # fmt: skip
     st.markdown("**Load it**")
     code = load_code(result.folder, list(formats))
     for tab, text in zip(st.tabs(list(code)), code.values(), strict=True):
         tab.code(text, language="python")
+
+
+def _read(path: Path) -> bytes:
+    """Read a file for its download, when it is asked for; what lies there now must be inside the roots."""
+    found = session.roots().read(path, limit=LARGEST)
+    if isinstance(found, InputError):
+        raise found
+    return found
 
 
 def _report(project: Project) -> None:
@@ -145,13 +169,13 @@ def _report(project: Project) -> None:
     if make.button("Make the report", icon=":material/description:", width="stretch"):
         with st.spinner("Writing"):
             made = report_bytes(project, cached.pictures(project).thumbs, large=cached.larger(project))
-            session.keep("report", made)
+            session.keep("report", cached.set_aside(made))
             session.keep("report_of", key)
-    if session.kept("report") is not None:
-        page_ = session.kept("report")
+    place: Path | None = session.kept("report")
+    if place is not None and place.is_file():
         get.download_button(
-            f"Download ({len(page_) / 2**20:.1f} MB)", data=page_, file_name=f"{project.folder.name}-report.html",
-            mime="text/html", on_click="ignore", width="stretch",
+            f"Download ({place.stat().st_size / 2**20:.1f} MB)", data=place.read_bytes, mime="text/html",
+            file_name=f"{project.folder.name}-report.html", on_click="ignore", width="stretch",
         )  # fmt: skip
     if show.button("Present it full screen", icon=":material/slideshow:"):
         session.goto("present", **{"from": "export"})

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.data.sources import SOURCES
+from core.data.sources.labels import split_column
 from core.errors import GradSiftError
 from core.library import ProjectCard
 from core.opening import free_folder
@@ -154,8 +155,23 @@ def _checked(found: Preview, spec: str, filled: tuple[tuple[str, str], ...], mod
     cards.samples(found, cached.samples_of(spec, filled, PER_CLASS), limit=CLASSES_SHOWN)
     if len(found.classes) > CLASSES_SHOWN:
         st.caption(f"The first {CLASSES_SHOWN} of {len(found.classes):,} classes are shown.")
-    _cost(spec, filled)
-    _create(found, spec, filled, str(model))
+    told = _resolved(filled)
+    _cost(found.spec, told)
+    _create(found, spec, told, str(model))
+
+
+def _resolved(filled: cached.Filled) -> cached.Filled:
+    """The files that were filled in, by their whole paths: a command does not start where a person's paths do."""
+    return tuple((key, _place(key, text) if key in ("labels", "classes") else text) for key, text in filled)
+
+
+def _place(key: str, text: str) -> str:
+    roots, path, column = session.roots(), Path(text), None
+    whole = roots.folders[0] / text
+    if key == "labels" and not (roots.holds(whole) and whole.exists()):
+        path, column = split_column(text)
+    found = roots.resolve(str(path))
+    return f"{found}:{column}" if column else str(found)
 
 
 def _cost(spec: str, filled: tuple[tuple[str, str], ...]) -> None:
@@ -183,7 +199,7 @@ def _cost(spec: str, filled: tuple[tuple[str, str], ...]) -> None:
 
 
 def _create(found: Preview, spec: str, filled: tuple[tuple[str, str], ...], model: str) -> None:
-    default = free_folder(session.roots().folders[0], spec)
+    default = free_folder(session.projects_folder(), spec)
     folder = st.text_input("Project folder (new)", value=str(default), key=f"n-folder-{spec}")
     making: Any = session.kept("making")
     if making is not None:

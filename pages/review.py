@@ -21,13 +21,16 @@ RECENT = 200  # decisions that tell a person's pace
 def page() -> None:
     """Draw the page."""
     project, findings = session.need_findings()
+    stamp = cached.run_stamp(project)
+    if findings is not cached.findings(project):
+        st.rerun()
     chosen = filters.chosen(project, findings)
     filters.bar(project, findings, chosen)
     if cached.job(project).running:
         job_panel.panel(project, until="map", compact=True)
     if session.query("group"):
         _pairs(project, findings, chosen)
-    _gallery(project, findings, chosen)
+    _gallery(project, findings, stamp, chosen)
 
 
 def _pairs(project: Project, findings: Findings, chosen: Filters) -> None:
@@ -40,7 +43,8 @@ def _pairs(project: Project, findings: Findings, chosen: Filters) -> None:
     st.markdown("**By class pair.** Choose a row to see its images; click it again for all.")
     table = pd.DataFrame(found)[["given", "suggested", "count", "open", "wrong"]]
     picked = st.dataframe(
-        table, hide_index=True, on_select="rerun", selection_mode="single-row", key="pairs", height=240,
+        table, hide_index=True, on_select="rerun", selection_mode="single-row", height=240,
+        key=f"pairs-{hash(tuple((row['given'], row['suggested']) for row in found))}",
         column_config={
             "given": "Given label", "suggested": "Suggested label", "count": "Images", "open": "Not yet decided",
             "wrong": "Relabelled or excluded",
@@ -55,16 +59,18 @@ def _pairs(project: Project, findings: Findings, chosen: Filters) -> None:
 
 
 @st.fragment
-def _gallery(project: Project, findings: Findings, chosen: Filters) -> None:
+def _gallery(project: Project, findings: Findings, stamp: cached.Stamp, chosen: Filters) -> None:
     with notices.shown():
-        _fill(project, findings, chosen)
+        if cached.run_stamp(project) != stamp:  # a run has written new findings: the whole page is of the old ones
+            st.rerun()
+        _fill(project, findings, stamp, chosen)
 
 
-def _fill(project: Project, findings: Findings, chosen: Filters) -> None:
+def _fill(project: Project, findings: Findings, stamp: cached.Stamp, chosen: Filters) -> None:
     review = cached.review(project, session.reviewer(), bool(session.read_only()))
     receipt = large.received("review-grid", review, findings)
     decisions = review.current()
-    ids = _frozen(project, findings, decisions, chosen)
+    ids = _frozen(project, findings, stamp, decisions, chosen)
     if not ids:
         _headline(findings, review, decisions, chosen, 1, 0)
         notices.empty("Nothing here.", "No image matches these filters.")
@@ -84,8 +90,18 @@ def _fill(project: Project, findings: Findings, chosen: Filters) -> None:
         "review-grid", project, findings, review, decisions, rows, receipt, focus=focus,
         blind=bool(session.query("blind")),
     )  # fmt: skip
-    if cached.pictures(project).ready < 1:
-        notices.info("Thumbnails are still being made; load the page again for those that are missing.")
+    if not all(pictures.get(sample) for sample in shown):
+        _missing(project)
+
+
+def _missing(project: Project) -> None:
+    door = cached.pictures(project)
+    if door.refusal:
+        notices.warning(door.refusal)
+    elif door.working:
+        notices.info("Thumbnails are still being made; they come with your next key.")
+    elif door.problem:
+        notices.warning(door.problem)
 
 
 def _headline(
@@ -93,22 +109,24 @@ def _headline(
 ) -> None:
     recent = review.log.recent(review.reviewer, RECENT)
     found = gallery.progress(findings.samples, decisions, chosen, recent)
-    title, bar, words, back, on = st.columns([4, 2, 1.5, 1, 1.2], vertical_alignment="center")
+    title, bar, words, back, on = st.columns([4, 1.8, 1.5, 1.2, 1.5], vertical_alignment="center")
     title.subheader(notices.plain(gallery.sentence(found)), anchor=False)
     bar.progress(min(found["reviewed"] / found["flagged"], 1.0) if found["flagged"] else 0.0)
     pages = max(1, -(-count // PAGE))
     words.caption(f"{(number - 1) * PAGE + 1:,} to {min(number * PAGE, count):,} of {count:,}" if count else "0 images")
-    if back.button("Back", disabled=number <= 1, key="page-back", width="stretch", icon=":material/chevron_left:"):
+    if back.button("Back", disabled=number <= 1, key="page-back", width="stretch"):
         session.set_query(page=number - 1 if number > 2 else None, id=None)
-        st.rerun(scope="fragment")
-    if on.button("Next 60", disabled=number >= pages, key="page-on", width="stretch", icon=":material/chevron_right:"):
+        session.rerun_fragment()
+    if on.button("Next 60", disabled=number >= pages, key="page-on", width="stretch"):
         session.set_query(page=number + 1, id=None)
-        st.rerun(scope="fragment")
+        session.rerun_fragment()
 
 
-def _frozen(project: Project, findings: Findings, decisions: pd.DataFrame, chosen: Filters) -> list[str]:
+def _frozen(
+    project: Project, findings: Findings, stamp: cached.Stamp, decisions: pd.DataFrame, chosen: Filters
+) -> list[str]:
     """The ids in the order of the moment the filters were set: a decided image does not jump away under the hand."""
-    key = (str(project.folder), cached.run_stamp(project), chosen)
+    key = (str(project.folder), stamp, chosen)
     kept: dict[Any, list[str]] = session.kept_or("order", dict)
     if key not in kept:
         kept.clear()
@@ -120,7 +138,7 @@ def _page_number(ids: list[str]) -> int:
     """The page asked for, else the one that holds the image asked for, else the first."""
     pages = max(1, -(-len(ids) // PAGE))
     asked, sample = session.query("page"), session.query("id")
-    if not asked and sample in ids:
+    if sample in ids:
         return ids.index(sample) // PAGE + 1
     return min(max(int(asked), 1), pages) if asked.isdecimal() and len(asked) < 9 else 1
 

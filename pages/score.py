@@ -15,6 +15,9 @@ from pages.ui import cached, job_panel, notices, session
 SWITCHES = {"maps", "augment"}
 SHOWN = ("epochs", "image_size", "augment", "flip", "maps", "trees", "device", "seed")
 UNDECIDED = "As the data says"
+RANGES = {  # of SiftSettings; a browser counts no further than the seed's
+    "epochs": (1, 10_000), "image_size": (8, 512), "trees": (1, 100_000), "seed": (0, 2**53 - 1),
+}  # fmt: skip
 
 
 def page() -> None:
@@ -73,13 +76,15 @@ def _setting(name: str, title: str, before: SiftSettings) -> list[str]:
         words = {UNDECIDED: None, "Mirror": True, "Do not mirror": False}
         spoken = st.selectbox(title, list(words), index=list(words.values()).index(value), key=key)
         chosen = words[str(spoken)]
-    else:
-        chosen = st.number_input(
-            title, min_value=0 if name == "seed" else 1, max_value=10**6, value=value, step=1, key=key,
-            placeholder="automatic",
-        )  # fmt: skip
-    if chosen == value or chosen is None:
+    elif name == "seed" and value > RANGES["seed"][1]:
+        st.text(f"{title}: {value}")
         return []
+    else:
+        chosen = st.number_input(title, *RANGES[name], value=value, step=1, key=key, placeholder="automatic")
+    if chosen == value:
+        return []
+    if chosen is None:
+        return [flag, "auto"] if name != "flip" else ["--flip-as-source"]
     return [flag if chosen else f"--no-{flag[2:]}"] if isinstance(chosen, bool) else [flag, str(chosen)]
 
 

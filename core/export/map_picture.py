@@ -12,7 +12,7 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from core.export.markup import counted, name, text
+from core.export.markup import name, text
 from core.export.story import SPACE_TITLES, MapPoints
 
 CLASS_COLOURS = (
@@ -75,12 +75,6 @@ def words(points: MapPoints, classes: tuple[str, ...]) -> str:
     return (
         f"Map of {SPACE_TITLES[points.space].lower()}: {len(points.xy):,} training images, {flagged:,} flagged{told}."
     )
-
-
-def undrawn(points: MapPoints) -> str:
-    """What is on the map and what is not."""
-    left = f" Not drawn: {counted(points.hidden, 'held-out image')}." if points.hidden else ""
-    return f"All {len(points.xy):,} training images are drawn.{left}"
 
 
 def placed(xy: np.ndarray) -> np.ndarray:

@@ -289,17 +289,21 @@ def decision_details(story: Story, images: Images) -> str:
 
 
 def class_table(story: Story) -> str:
-    """Images of each class before and after the decisions, all splits."""
-    changed = story.per_class[story.per_class[["excluded", "moved_out", "moved_in"]].sum(axis=1) > 0]
+    """Training images of each class before and after the decisions."""
+    changed = [row for row in story.changes.per_class if row["excluded"] or row["moved_out"] or row["moved_in"]]
     rows = [
-        [name(label), *(f"{int(row[key]):,}" for key in ("before", "excluded", "moved_out", "moved_in", "after")),
-         percent(float(row["lost"]))]
-        for label, row in changed.iterrows()
+        [name(row["name"]), *(f"{row[key]:,}" for key in ("before", "excluded", "moved_out", "moved_in", "after")),
+         percent(row["lost"])]
+        for row in changed
     ]  # fmt: skip
     head = ["Class", "before", "excluded", "relabelled away", "relabelled to it", "after", "lost"]
-    untouched = len(story.per_class) - len(changed)
+    untouched = len(story.changes.per_class) - len(changed)
     more = paragraph(f"{counted(untouched, 'class', 'classes')} unchanged.", "muted") if untouched else ""
-    return table(head, rows, "Images of each class, all splits", numbers=range(1, 7)) + more if rows else more
+    said = paragraph(
+        "Counted are training images only. Lost is what is excluded or relabelled away, as a share of what was there "
+        "before.", "muted",
+    )  # fmt: skip
+    return table(head, rows, "Training images of each class", numbers=range(1, 7)) + said + more if rows else more
 
 
 def _strip(story: Story, action: str, title: str, images: Images) -> str:

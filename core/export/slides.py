@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from core.export.map_picture import by_class, drawing, legend, undrawn
+from core.export.map_picture import by_class, drawing, legend
 from core.export.markup import (
     Images,
     arrow,
@@ -32,7 +32,7 @@ from core.export.markup import (
 )
 from core.export.story import MapPoints, Pair, Story
 from core.review.changes import LOSS_SHARE
-from core.review.decisions import EXCLUDE, KEEP, RELABEL, UNDECIDED, UNSURE
+from core.review.decisions import EXCLUDE, KEEP, RELABEL, UNSURE
 from core.review.flags import share_flagged
 from core.review.present import heavy_on
 from core.review.present import plain as plain_rows
@@ -40,7 +40,6 @@ from core.review.present import plain as plain_rows
 PAIRS_ON_SLIDES = 3
 PAIRS_IN_CHART = 6
 ON_A_SLIDE = 6  # images of a pair; the page shows more
-CLASSES_SHOWN = 12
 STRIP = 12
 ROW = 6  # images side by side on a screen
 LONGEST_TITLE = 40
@@ -100,12 +99,16 @@ def looked(story: Story, images: Images) -> str:
         (f"{story.held_out:,}", "held out"),
         (f"{sum(story.set_aside.values()):,}", "set aside"),
     ]
-    shown = list(story.examples.items())[:CLASSES_SHOWN]
+    shown = list(story.examples.items())
     data = images([sample for _, sample in shown])
     cards = "".join(card(data.get(sample), f"{sample}, labelled {label}", name(label)) for label, sample in shown)
     more = len(story.classes) - len(shown)
     rest = f" {counted(more, 'class', 'classes')} more are not shown." if more > 0 else ""
-    told = f"One image of each class, the one whose label is doubted least.{rest}" if shown else ""
+    told = (
+        f"One training image of each class: of the calmer half, the one whose label the network is surest of.{rest}"
+        if shown
+        else ""
+    )
     return figures(values) + element("div", cards, f"strip {across(len(shown))}") + paragraph(told, "muted")
 
 
@@ -188,7 +191,7 @@ def map_block(points: MapPoints, story: Story) -> str:
     said = (
         f"Each dot is a training image, coloured by {colour}. Images that lie near each other "
         f"{'change the network alike' if points.space == 'gradients' else 'look alike to the network'}. "
-        f"Neighbourhoods mean something; distances between groups do not. {undrawn(points)}"
+        f"Neighbourhoods mean something; distances between groups do not. {points.note}"
     )
     caption = element("figcaption", paragraph(said) + legend(points, story.classes))
     return element("figure", drawing(points, story.classes) + caption, "mapped")
@@ -246,7 +249,8 @@ def case_block(story: Story, sample: str, images: Images) -> str:
     """A suspect between an image of its given and one of its suggested class, and the sentence."""
     row = story.row(sample)
     given, other = str(row["given_label"]), str(row["suggested_label"])
-    sides = [(given, story.examples.get(given)), (other, story.examples.get(other))]
+    beside = story.cases[sample]
+    sides = [(given, beside["given"]), (other, beside["suggested"])]
     data = images([sample, *(example for _, example in sides if example)])
     left, right = (
         card(data.get(example), f"{example}, labelled {label}", f"for comparison: {name(label)}", "side")
@@ -281,16 +285,16 @@ def decided(story: Story, images: Images) -> str:
         return paragraph("A flag is a proposal. Nothing leaves the data set before a person has decided it.") + (
             paragraph("Every image stays, with the label it came with.", "muted")
         )
-    actions = story.actions
+    of_all = story.changes
     values = [
-        (f"⇄ {actions[RELABEL]:,}", "relabelled"), (f"✕ {actions[EXCLUDE]:,}", "excluded"),
-        (f"✓ {actions[KEEP]:,}", "kept"), (f"? {actions[UNSURE]:,}", "unsure, stay in"),
-        (f"{actions[UNDECIDED]:,}", "undecided, stay in"),
+        (f"⇄ {of_all.relabelled:,}", "relabelled"), (f"✕ {of_all.excluded:,}", "excluded"),
+        (f"✓ {of_all.kept:,}", "kept"), (f"? {of_all.unsure:,}", "unsure, stay in"),
+        (f"{of_all.untouched:,}", "undecided, stay in"),
     ]  # fmt: skip
-    said = [reviewed_sentence(story)]
+    said = [f"Counted are all {of_all.before:,} images, training and held out. {reviewed_sentence(story)}"]
     if losers := story.losers():
-        told = ", ".join(f"{short(each)} {percent(story.lost(each))}" for each in losers[:5])
-        said.append(f"Classes that lose more than {percent(LOSS_SHARE)} of their images: {told}.")
+        told = ", ".join(f"{short(label)} {percent(lost)}" for label, lost in list(losers.items())[:5])
+        said.append(f"Classes that lose more than {percent(LOSS_SHARE)} of their training images: {told}.")
     changed = story.decisions[story.decisions["action"].isin([RELABEL, EXCLUDE])]
     strip = decided_strip(changed.head(STRIP // 2), images)
     return figures(values) + "".join(map(paragraph, said)) + strip
@@ -342,14 +346,12 @@ def limits(story: Story) -> list[str]:
 
 def next_steps(story: Story) -> list[str]:
     """What a reader can do now, as HTML."""
-    reviewed, _ = story.reviewed
-    left = len(story.flagged) - reviewed
     steps = []
-    if left:
+    if left := story.progress["left"]:
         steps.append(f"Decide on the {counted(left, 'flagged image')} that nobody has looked at.")
-    if unsure := story.actions[UNSURE]:
+    if unsure := story.changes.unsure:
         steps.append(f"Have a second person look at the {counted(unsure, 'image')} marked unsure.")
-    changed = story.actions[RELABEL] + story.actions[EXCLUDE]
+    changed = story.changes.relabelled + story.changes.excluded
     steps.append(
         f"Export the cleaned manifest with its {counted(changed, 'change')}: the log of decisions goes with it."
         if changed

@@ -1,6 +1,8 @@
 """What a report and a slide show tell of a project, as plain numbers and ids: no markup, no image.
 
-`tell` reads a project once and gives a `Story`. What is drawn of it is `core.export.slides` and `core.export.report`.
+`tell` reads a project once and gives a `Story`. Its figures are those of the screens, from `core.review`: who is
+flagged, the class pairs and the progress from `gallery`, overlaps and maps from `points`, what the decisions change
+from `changes`, examples from `detail`. What is drawn of it is `core.export.slides` and `core.export.report`.
 """
 
 from __future__ import annotations
@@ -15,22 +17,25 @@ import numpy as np
 import pandas as pd
 
 import core
-from core.review.changes import LOSS_SHARE
-from core.review.decisions import ACTIONS, EXCLUDE, RELABEL, UNDECIDED, snapshot
-from core.review.flags import SUSPICION, Budget, flag
+from core.review.changes import LOSS_SHARE, Changes, changes
+from core.review.decisions import ACTIONS, snapshot
+from core.review.detail import detail
+from core.review.flags import SUSPICION
+from core.review.gallery import WRONG, Filters, gallery, pairs, progress
 from core.review.log import DecisionLog
-from core.review.present import plain, with_decisions
+from core.review.points import RANKINGS, map_data, overlap
+from core.review.present import plain
 
 if TYPE_CHECKING:
     from core.findings import Findings
     from core.project import Project
 else:
-    Findings: TypeAlias = Any  # whatever has the attributes used here: importing the class costs more than it gives
+    Findings: TypeAlias = Any  # only its type is used here
     Project: TypeAlias = Any
 
-RIVALS = ("oga_forest", "oga_l1", "oga_l2")  # the rankings of outlier gradients, compared with suspicion
 RIVAL_TITLES = {"oga_forest": "isolation forest", "oga_l1": "L1 norm", "oga_l2": "L2 norm"}
-CALM = 0.1  # an example of a class is looked for among this share of it, the least suspicious
+CLASSES_SHOWN = 12  # classes that an image is shown of
+CASES = 3  # images for a closer look
 SPACE_TITLES = {"gradients": "Gradient space", "features": "Feature space"}
 
 
@@ -40,12 +45,8 @@ class Pair:
 
     given: str
     suggested: str
+    count: int
     ids: tuple[str, ...]
-
-    @property
-    def count(self) -> int:
-        """How many images."""
-        return len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class MapPoints:
     suspicion: np.ndarray
     flagged: np.ndarray
     wrong: np.ndarray
-    hidden: int  # rows that are held out and not drawn
+    note: str  # what is drawn and what is not
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,14 @@ class Story:
     """What is told.
 
     Attributes:
-        ranked: the training rows as `flag` gives them, with the columns of `Review.current()`.
+        ranked: the training rows as `gallery` gives them.
         decisions: the decisions in effect on samples of the manifest, newest first, with `given_label`.
-        examples: for each class the training image that least speaks against it.
-        per_class: for each class: before, excluded, moved_out, moved_in, after, lost (share, 0-1).
+        changes: what the decisions do, over all splits; `per_class` and `warnings` of the training images.
+        progress: how far the review of the flagged images is, as `gallery.progress` gives it.
+        pairs: flagged images by given and suggested class, where those differ, the most frequent first.
+        examples: of the first `CLASSES_SHOWN` classes that have one, the image that the large view shows as an example.
+        cases: up to `CASES` flagged images: the most suspicious of different given classes. Each with the examples of
+            its "given" and its "suggested" class that the large view shows beside it, or None.
         planted: the planted errors among all training rows and among the flagged ones; None where no truth is known.
     """
 
@@ -96,8 +101,11 @@ class Story:
     ranked: pd.DataFrame
     decisions: pd.DataFrame
     events: int
-    per_class: pd.DataFrame
+    changes: Changes
+    progress: Mapping[str, Any]
+    pairs: tuple[Pair, ...]
     examples: Mapping[str, str]
+    cases: Mapping[str, Mapping[str, str | None]]
     overlaps: tuple[Overlap, ...]
     maps: tuple[MapPoints, ...] = ()
     planted: tuple[int, int] | None = None
@@ -118,38 +126,14 @@ class Story:
         """The flagged rows, most suspicious first."""
         return self.ranked[self.ranked["flagged"].to_numpy(bool)]
 
-    @property
-    def pairs(self) -> list[Pair]:
-        """Flagged images by given and suggested class, where those differ: by count, then by rank."""
-        rows = self.flagged
-        rows = rows[_differ(rows)]
-        groups: dict[tuple[str, str], list[str]] = {}
-        for sample, given, suggested in zip(rows.index, rows["given_label"], rows["suggested_label"], strict=True):
-            groups.setdefault((str(given), str(suggested)), []).append(str(sample))
-        found = [Pair(given, suggested, tuple(ids)) for (given, suggested), ids in groups.items()]
-        return sorted(found, key=lambda pair: -pair.count)  # stable: of equal counts the more suspicious comes first
-
-    @property
-    def cases(self) -> list[str]:
-        """Up to three flagged images for a closer look: the most suspicious of three different given classes."""
-        rows = self.flagged
-        return [str(sample) for sample in rows[_differ(rows)].drop_duplicates("given_label").index[:3]]
-
     def row(self, sample: str) -> dict[str, Any]:
         """A ranked row as plain values; what is missing is None."""
         return plain(self.ranked.loc[[sample]])[0]
 
     @property
-    def actions(self) -> dict[str, int]:
-        """Training images under each action, `undecided` included."""
-        counts = self.ranked["action"].value_counts()
-        return {name: int(counts.get(name, 0)) for name in ACTIONS}
-
-    @property
     def reviewed(self) -> tuple[int, int]:
         """Of the flagged images: how many a person decided on, and how many of those were relabelled or excluded."""
-        decided = self.flagged[self.flagged["action"] != UNDECIDED]
-        return len(decided), int(decided["action"].isin([RELABEL, EXCLUDE]).sum())
+        return self.progress["reviewed"], int(self.flagged["action"].isin(WRONG).sum())
 
     @property
     def reviewers(self) -> pd.DataFrame:
@@ -159,14 +143,9 @@ class Story:
         times = rows.groupby("reviewer")["decided_at"].agg(first="min", last="max")
         return counts.join(times)
 
-    def lost(self, label: str) -> float:
-        """The share (0-1) of its images that a class loses."""
-        return float(self.per_class["lost"].to_numpy()[self.per_class.index.get_loc(label)])
-
-    def losers(self) -> list[str]:
-        """Classes that lose more than `LOSS_SHARE` of their images, or all of them."""
-        table = self.per_class
-        return [str(name) for name in table.index[(table["lost"] > LOSS_SHARE).to_numpy(bool)]]
+    def losers(self) -> dict[str, float]:
+        """The classes that lose more than `LOSS_SHARE` of their training images, each with that share (0-1)."""
+        return {row["name"]: row["lost"] for row in self.changes.per_class if row["lost"] > LOSS_SHARE}
 
 
 def tell(project: Project, *, now: datetime | None = None) -> Story:
@@ -179,8 +158,11 @@ def tell(project: Project, *, now: datetime | None = None) -> Story:
     manifest = project.manifest()
     current, events = snapshot(DecisionLog(project.review_path, read_only=True))
     rows = manifest.rows.set_index("sample_id")
-    table = findings.table()
-    ranked = with_decisions(flag(table, SUSPICION, Budget.parse(project.config.budget)), current)
+    filters = Filters(budget=project.config.budget, flagged=False)
+    ranked = gallery(findings.samples, current, filters)
+    flagged = ranked[ranked["flagged"].to_numpy(bool)]
+    found = class_pairs(flagged)
+    classes = tuple(str(name) for name in manifest.classes)
     decisions = current[current.index.isin(rows.index)].join(rows["given_label"])[::-1]
     labels = str(getattr(project.config, "labels", ""))
     return Story(
@@ -189,7 +171,7 @@ def tell(project: Project, *, now: datetime | None = None) -> Story:
         made_at=now or datetime.now(UTC),
         source=homeless(project.config.source_spec),
         labels=homeless(labels),
-        classes=tuple(str(name) for name in manifest.classes),
+        classes=classes,
         splits={str(name): int(count) for name, count in rows["split"].value_counts().items()},
         set_aside={homeless(str(k)): int(v) for k, v in manifest.problems["reason"].value_counts().items()},
         run=findings.run,
@@ -197,11 +179,15 @@ def tell(project: Project, *, now: datetime | None = None) -> Story:
         ranked=ranked,
         decisions=decisions,
         events=len(events),
-        per_class=per_class(rows, decisions, manifest.classes),
-        examples=examples(findings, ranked),
-        overlaps=overlaps(table, project.config.budget),
-        maps=tuple(points(findings, ranked, space, manifest.classes) for space in ("gradients", "features")
-                   if space in findings.maps),
+        changes=changes(manifest.rows, current),
+        progress=progress(findings.samples, current, filters),
+        pairs=found,
+        examples=examples(findings, manifest.rows, current, ranked, classes),
+        cases={sample: detail(findings, manifest.rows, current, sample)["examples"]
+               for sample in cases(flagged, found)},
+        overlaps=overlaps(findings.samples, project.config.budget),
+        maps=tuple(points(findings, current, space, project.config.budget, classes)
+                   for space in ("gradients", "features") if space in findings.maps),
         planted=planted(rows, ranked),
         options=dict(project.config.source_options),
     )  # fmt: skip
@@ -213,72 +199,61 @@ def homeless(text: str) -> str:
     return text if home in ("/", "") else text.replace(home, "~")
 
 
-def per_class(rows: pd.DataFrame, decisions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """What the decisions do to each class, over all splits: before, excluded, moved_out, moved_in, after, lost.
+def class_pairs(flagged: pd.DataFrame) -> tuple[Pair, ...]:
+    """The pairs of `gallery.pairs`, each with its images in the order of the ranking."""
+    ids: dict[tuple[str, str], list[str]] = {}
+    for sample, given, suggested in zip(flagged.index, flagged["given_label"], flagged["suggested_label"], strict=True):
+        ids.setdefault((str(given), str(suggested)), []).append(str(sample))
+    return tuple(
+        Pair(each["given"], each["suggested"], each["count"], tuple(ids[each["given"], each["suggested"]]))
+        for each in pairs(flagged)
+    )
+
+
+def cases(flagged: pd.DataFrame, found: Sequence[Pair]) -> list[str]:
+    """The most suspicious image of each given class in `found`, at most `CASES`, in the order of the ranking."""
+    doubted = flagged[flagged.index.isin([sample for pair in found for sample in pair.ids])]
+    return [str(sample) for sample in doubted.drop_duplicates("given_label").index[:CASES]]
+
+
+def examples(
+    findings: Findings, rows: pd.DataFrame, decisions: pd.DataFrame, ranked: pd.DataFrame, classes: Sequence[str]
+) -> dict[str, str]:
+    """One image of each of the first classes: what the large view of the class's most suspicious image shows beside it.
 
     Args:
-        rows: `Manifest.rows`, indexed by sample_id.
-        decisions: with the columns action, final_label and given_label.
-        classes: the class names, the order of the result.
+        findings: of the run.
+        rows: `Manifest.rows`.
+        decisions: `Review.current()`.
+        ranked: the training rows, most suspicious first.
+        classes: the class names, the order of the result; the first `CLASSES_SHOWN` that have an example are in it.
     """
-    names = pd.Index([str(name) for name in classes])
-    moved = decisions[decisions["action"] == RELABEL]
-
-    def counted(labels: pd.Series) -> pd.Series:
-        return labels.astype("str").value_counts().reindex(names, fill_value=0).astype(int)
-
-    table = pd.DataFrame({
-        "before": counted(rows["given_label"]),
-        "excluded": counted(decisions.loc[decisions["action"] == EXCLUDE, "given_label"]),
-        "moved_out": counted(moved["given_label"]),
-        "moved_in": counted(moved["final_label"]),
-    }, index=names)  # fmt: skip
-    after = table["before"] - table["excluded"] - table["moved_out"] + table["moved_in"]
-    lost = (table["before"] - after).clip(lower=0) / table["before"].clip(lower=1)
-    return table.assign(after=after, lost=lost)
-
-
-def examples(findings: Findings, ranked: pd.DataFrame) -> dict[str, str]:
-    """For each class that has one: of its calmest training images the one the out-of-sample head is surest of.
-
-    Images on which somebody decided other than to keep them are no examples.
-    """
-    head = getattr(findings, "head_probabilities", None)
-    calm = ranked[ranked["action"].isin([UNDECIDED, "keep"]) & ~ranked["flagged"]]
+    first = {str(row): str(sample) for sample, row in ranked["given_label"].drop_duplicates().items()}
     found: dict[str, str] = {}
-    for code, name in enumerate(getattr(findings, "classes", ())):
-        own = calm[(calm["given_label"] == name).to_numpy(bool)].sort_values(SUSPICION, kind="stable")
-        own = own.head(max(int(len(own) * CALM), 1))
-        if own.empty or head is None:
-            continue
-        places = findings.samples.index.get_indexer(own.index)
-        found[str(name)] = str(own.index[int(np.argmax(np.asarray(head[places, code])))])
+    for name in classes:
+        if len(found) < CLASSES_SHOWN and name in first:
+            example = detail(findings, rows, decisions, first[name])["examples"]["given"]
+            found |= {name: example} if example else {}
     return found
 
 
 def overlaps(table: pd.DataFrame, budget: str) -> tuple[Overlap, ...]:
-    """The flags of each ranking of outlier gradients beside those of suspicion, at the same budget."""
-    ours = _flagged_ids(table, SUSPICION, budget)
-    found = []
-    for name in RIVALS:
-        if f"score_{name}" in table:
-            theirs = _flagged_ids(table, name, budget)
-            both = len(ours & theirs)
-            found.append(Overlap(name, len(theirs), both, both / max(len(ours | theirs), 1)))
-    return tuple(found)
-
-
-def points(findings: Findings, ranked: pd.DataFrame, space: str, classes: Sequence[str]) -> MapPoints:
-    """The training rows of one map, in the order of the findings; points without a place are left out."""
-    xy = np.asarray(findings.maps[space], dtype=np.float32)
-    index = findings.samples.index
-    drawn = index.isin(ranked.index) & np.isfinite(xy).all(1)
-    rows = ranked.loc[index[drawn]]
-    codes = pd.Index([str(name) for name in classes]).get_indexer(pd.Index(rows["given_label"].astype("str")))
-    return MapPoints(
-        space, xy[drawn], codes, rows[SUSPICION].to_numpy(float), rows["flagged"].to_numpy(bool),
-        rows["action"].isin([RELABEL, EXCLUDE]).to_numpy(bool), int((~drawn).sum()),
+    """The flags of each ranking of outlier gradients that the run has beside those of suspicion, at the same budget."""
+    known = tuple(name for name in RANKINGS if name == SUSPICION or f"score_{name}" in table)
+    shared = overlap(table, known, budget)
+    return tuple(
+        Overlap(each["b"], shared["sets"][each["b"]], each["both"], each["jaccard"])
+        for each in shared["pairs"] if each["a"] == SUSPICION
     )  # fmt: skip
+
+
+def points(findings: Findings, decisions: pd.DataFrame, space: str, budget: str, classes: Sequence[str]) -> MapPoints:
+    """The training images of one map as `map_data` gives them, with their class codes."""
+    data = map_data(findings, decisions, space, SUSPICION, budget=budget)
+    given = findings.samples["given_label"].loc[list(data.ids)].astype("str")
+    codes = pd.Index(list(classes)).get_indexer(pd.Index(given))
+    wrong = pd.Series(data.action).isin(WRONG).to_numpy(bool)
+    return MapPoints(space, data.xy, codes, data.value, data.flagged, wrong, data.note)
 
 
 def planted(rows: pd.DataFrame, ranked: pd.DataFrame) -> tuple[int, int] | None:
@@ -288,13 +263,3 @@ def planted(rows: pd.DataFrame, ranked: pd.DataFrame) -> tuple[int, int] | None:
     truth = rows["true_label"].reindex(ranked.index)
     wrong = (truth.notna() & (truth.astype("str") != ranked["given_label"].astype("str"))).to_numpy(bool)
     return int(wrong.sum()), int((wrong & ranked["flagged"].to_numpy(bool)).sum())
-
-
-def _differ(rows: pd.DataFrame) -> np.ndarray:
-    suggested = rows["suggested_label"]
-    return (suggested.notna() & (suggested != rows["given_label"])).to_numpy(bool)
-
-
-def _flagged_ids(table: pd.DataFrame, score: str, budget: str) -> set[str]:
-    rows = flag(table, score, Budget.parse(budget))
-    return set(rows.index[rows["flagged"].to_numpy(bool)])

@@ -6,8 +6,13 @@ manifest's time stamp.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +52,10 @@ def roots() -> Roots:
     return Roots.parse([str(folder) for folder in (*told.roots, *beside)])
 
 
-def stamp(path: Path) -> tuple[int, int]:
+Stamp = tuple[int, int]  # changes when a file is written again
+
+
+def stamp(path: Path) -> Stamp:
     """Return what changes when a file is written again."""
     try:
         status = path.stat()
@@ -98,7 +106,20 @@ def image_count(project: Project) -> int:
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _pictures(folder: str, rows: tuple[int, int]) -> Pictures:
-    return Pictures(Project.open(folder), roots())
+    project = Project.open(folder)
+    found = Pictures(project, roots())
+    if found.ready < 1 and options().read_only:
+        name = blake2b(f"{folder}\0{rows}".encode(), digest_size=8).hexdigest()
+        return Pictures(project, roots(), _aside() / name, found.manifest)
+    return found
+
+
+@st.cache_resource(show_spinner=False)
+def _aside() -> Path:
+    """Return a folder for what does not belong into a project; it ends with the app."""
+    folder = Path(tempfile.mkdtemp(prefix="gradsift-app-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def pictures(project: Project) -> Pictures:
@@ -127,6 +148,13 @@ def original_url(project: Project, sample: str, longest: int = 1024) -> str:
     """
     digest = str(rows(project)["sha256"].get(sample, ""))
     return data_url(_original(str(project.folder), sample, digest, longest))
+
+
+def set_aside(content: bytes) -> Path:
+    """Write something for a download into a folder that ends with the app; return where it lies."""
+    path = _aside() / f"{blake2b(content, digest_size=16).hexdigest()}.html"
+    path.write_bytes(content)
+    return path
 
 
 def larger(project: Project) -> Images:
@@ -183,14 +211,29 @@ def job(project: Project) -> JobState:
     return state(project)
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
-def _cost(folder: str, arguments: tuple[str, ...], run: tuple[int, int]) -> Asking:
-    return ask(["sift", folder, *arguments, "--dry-run", "--json"])
-
-
 def cost(project: Project, arguments: tuple[str, ...]) -> Asking:
     """Return the measuring of what a run with these settings would take; it goes on in the background."""
-    return _cost(str(project.folder), arguments, run_stamp(project))
+    return _measured(("sift", str(project.folder), *arguments, "--dry-run", "--json"), run_stamp(project))
+
+
+MEASURED = 60.0  # seconds that a refusal is believed
+_measuring: dict[tuple[object, ...], tuple[float, Asking]] = {}
+
+
+def _measured(arguments: tuple[str, ...], stamp: object = None) -> Asking:
+    """Return the answer to a measuring, asked once; one at a time, as a person waits for the last one only."""
+    key, now = (arguments, stamp), time.monotonic()
+    if key in _measuring:
+        begun, asking = _measuring[key]
+        if not isinstance(asking.poll(), str) or now - begun < MEASURED:
+            return asking
+    for _, other in _measuring.values():
+        if other.poll() is None:
+            other.cancel()
+    for old in [each for each, (_, asking) in _measuring.items() if asking.poll() is None] + list(_measuring)[:-15]:
+        _measuring.pop(old, None)
+    _measuring[key] = (now, ask(list(arguments)))
+    return _measuring[key][1]
 
 
 Filled = tuple[tuple[str, str], ...]  # what a form holds besides the source itself: (field, text)
@@ -218,10 +261,9 @@ def samples_of(spec: str, filled: Filled, per_class: int) -> dict[str, bytes]:
     return sample_images(preview_of(spec, filled), per_class)
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
 def cost_of_source(spec: str, filled: Filled) -> Asking:
     """Return the measuring of what a run on a source would take; it goes on in the background."""
-    return ask(["new", "unused", "--source", spec, *flags(filled), "--dry-run", "--json"])
+    return _measured(("new", "unused", "--source", spec, *flags(filled), "--dry-run", "--json"))
 
 
 def asked(arguments: tuple[str, ...]) -> Asking:

@@ -10,6 +10,8 @@ import streamlit as st
 
 from core.pictures import data_url
 from core.preview import Preview
+from core.project import Project
+from pages.ui import cached
 
 STYLE = """<style>
 .gs-classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 10px 24px; }
@@ -39,14 +41,26 @@ def samples(found: Preview, pictures: Mapping[str, bytes], limit: int) -> None:
     st.html(f'{STYLE}<div class="gs-classes">{"".join(lines)}</div>')
 
 
-def strip(cards: Sequence[Mapping[str, Any]]) -> None:
-    """Draw cards of {id, src, given, to}: `to` is the new label, None where the image is left out."""
+def some_of(project: Project, per_class: int = 3, most: int = 36) -> None:
+    """Draw a few images of each class with their labels, as far as thumbnails are there: something to look at."""
+    rows = cached.rows(project)
+    few = rows.groupby("given_label", sort=True).head(per_class).sort_values("given_label", kind="stable").head(most)
+    urls = cached.thumb_urls(project, [str(sample) for sample in few["sample_id"]])
+    given = dict(zip(few["sample_id"], few["given_label"], strict=True))
+    cards = [{"id": s, "src": url, "given": given[s], "to": None} for s, url in urls.items() if url]
+    if cards:
+        st.caption("Meanwhile, some of the images with their labels")
+        strip(cards, dimmed=False)
+
+
+def strip(cards: Sequence[Mapping[str, Any]], dimmed: bool = True) -> None:
+    """Draw cards of {id, src, given, to}: `to` is the new label; without one the card is dimmed, as left out."""
     figures = []
     for card in cards:
         given, to = escape(str(card["given"])), card["to"]
         words = f"{given} → <b>{escape(str(to))}</b>" if to is not None else given
         image = _image(card["src"], f"{escape(str(card['id']))}, labelled {given}") if card["src"] else ""
-        kind = "" if to is not None else ' class="gs-out"'
+        kind = ' class="gs-out"' if to is None and dimmed else ""
         figures.append(f"<figure{kind}>{image}<figcaption>{words}</figcaption></figure>")
     st.html(f'{STYLE}<div class="gs-cards">{"".join(figures)}</div>')
 

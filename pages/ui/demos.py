@@ -11,7 +11,8 @@ from pages.ui import cached, session
 
 def open_demo(data: str) -> None:
     """Make the demo project of a built-in source where there is none, start its run, and open it."""
-    folder = session.roots().folders[0] / (f"gradsift-demo-{data}" if data != "pictograms" else "gradsift-demo")
+    folder = session.projects_folder() / (f"gradsift-demo-{data}" if data != "pictograms" else "gradsift-demo")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with st.spinner("Drawing the pictures" if data == "pictograms" else "Reading the digits"):
         project = opening.demo_project(folder, data, Progress())
     if not project.sifted and not jobs.state(project).running:

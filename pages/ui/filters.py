@@ -20,7 +20,7 @@ DECISIONS = {
     "any": "All", "open": "Not yet decided", "done": "Decided", "keep": "Kept", "relabel": "Relabelled",
     "exclude": "Excluded", "unsure": "Unsure",
 }  # fmt: skip
-ALL = "—all—"
+ALL = ""  # no class has this name
 NAMES = ("score", "class", "to", "reason", "low", "high", "decision", "split", "q", "flagged", "budget")
 
 
@@ -41,7 +41,7 @@ def score_title(name: str) -> str:
 def bar(project: Project, findings: Findings, now: Filters) -> None:
     """Draw the filters, those that few people need behind a button."""
     scores = ["suspicion", *findings.score_names]
-    rank, given, suggested, decision, more = st.columns([3, 2, 2, 2, 1.3], vertical_alignment="bottom")
+    rank, given, suggested, decision, more = st.columns([3, 2, 2, 2, 1.4], vertical_alignment="bottom")
     with rank:
         _select("score", "Rank by", scores, now.score, "suspicion", score_title)
     with given:
@@ -50,8 +50,14 @@ def bar(project: Project, findings: Findings, now: Filters) -> None:
         _select("to", "Suggested", [ALL, *project.classes], now.suggested or ALL, ALL, _name)
     with decision:
         _select("decision", "Decision", list(DECISIONS), now.decision, "any", lambda name: DECISIONS[name])
-    with more, st.popover("More", icon=":material/tune:", width="stretch"):
+    with more, st.popover("More", width="stretch"):
         _more(project, now)
+    if now.ids is not None:
+        words, back = st.columns([5, 1.3], vertical_alignment="center")
+        words.caption(f"Only the {len(now.ids):,} images that were chosen on the map.")
+        if back.button("Show all", width="stretch", icon=":material/close:"):
+            session.set_query(lasso=None, stand=None, page=None, id=None)
+            st.rerun()
 
 
 def _name(name: str) -> str:

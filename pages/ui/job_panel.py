@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -18,24 +19,31 @@ TITLES = {
 }  # fmt: skip
 MARKS = {"done": ":material/check_circle:", "running": ":material/pending:", "waiting": ":material/circle:"}
 POLL = 1.0  # seconds
+NOTES = 5  # of a run, the latest
 
 
-def panel(project: Project, until: str = "end", compact: bool = False) -> None:
+def panel(
+    project: Project, until: str = "end", compact: bool = False, meanwhile: Callable[[], None] | None = None
+) -> None:
     """Draw the run and follow it; the whole page runs again when it ends, or when the stage `until` has ended.
 
     Args:
         project: whose run.
         until: a stage whose result this page waits for, or "end".
         compact: one line and a bar instead of stages and curves.
+        meanwhile: draws what there is to look at until then.
     """
     polled = cached.job(project).running
     before = _reached(project, until)
 
     def follow() -> None:
-        now = cached.job(project)
-        if now.running != polled or _reached(project, until) != before:
-            st.rerun()  # only a full run turns polling on or off
-        draw(project, now, compact)
+        with notices.shown():
+            now = cached.job(project)
+            if now.running != polled or _reached(project, until) != before:
+                st.rerun()  # only a full run turns polling on or off
+            draw(project, now, compact)
+            if meanwhile is not None:
+                meanwhile()
 
     st.fragment(follow, run_every=POLL if polled else None)()
 
@@ -53,6 +61,8 @@ def draw(project: Project, now: JobState, compact: bool = False) -> None:
     else:
         ended(now)
     if not compact:
+        for note in now.notes[-NOTES:]:
+            st.caption(notices.plain(note))
         _stages(now)
         if len(now.curve) > 1:
             st.plotly_chart(
@@ -62,9 +72,10 @@ def draw(project: Project, now: JobState, compact: bool = False) -> None:
 
 def ended(now: JobState) -> None:
     """Say how a run ended and what to do."""
-    took = f" after {duration(max(now.ended_at - now.started_at, 0.0))}" if now.ended_at and now.started_at else ""
+    seconds = duration(max(now.ended_at - now.started_at, 0.0)) if now.ended_at and now.started_at else ""
+    took = f" after {seconds}" if seconds else ""
     if now.phase == "finished":
-        st.success(notices.plain(f"Scored{took}."), icon=":material/check_circle:")
+        st.success(notices.plain(f"Scored in {seconds}." if seconds else "Scored."), icon=":material/check_circle:")
     elif now.phase == "stopped":
         notices.info(f"Stopped{took}. What was computed is kept; start again to go on from there.")
     elif now.phase == "failed":
@@ -84,7 +95,9 @@ def _running(project: Project, now: JobState, compact: bool) -> None:
         )  # fmt: skip
         if halt:
             stop(project)
-            st.rerun(scope="fragment")
+            session.rerun_fragment()
+    if now.message:
+        notices.warning(now.message)
     if not compact and now.device:
         st.caption(
             notices.plain(f"on {now.device}{f', {now.memory_mb:,} MB of memory so far' if now.memory_mb else ''}")

@@ -19,7 +19,7 @@ from core.project import Project
 from core.review import detail, inbox
 from core.review.decisions import Review
 from core.review.inbox import Receipt
-from pages.ui import cached, grid, session
+from pages.ui import cached, grid, notices, session
 
 LARGE = 640  # pixels of the longer side in the large view
 
@@ -42,12 +42,13 @@ def late(key: str, project: Project, findings: Findings | None) -> None:
 
     @st.fragment
     def follow() -> None:
-        suspicion = None if findings is None else findings.samples["suspicion"]
-        receipt = inbox.accept(review, grid.sent(key).outbox, suspicion)
-        grid.pending(key, owner(project, review.reviewer), receipt.plain())
-        if receipt.stored and session.kept(f"{key}-taken") != receipt.stored:
-            session.keep(f"{key}-taken", receipt.stored)
-            st.rerun()
+        with notices.shown():
+            suspicion = None if findings is None else findings.samples["suspicion"]
+            receipt = inbox.accept(review, grid.sent(key).outbox, suspicion)
+            grid.pending(key, owner(project, review.reviewer), receipt.plain())
+            if receipt.stored and session.kept(f"{key}-taken") != receipt.stored:
+                session.keep(f"{key}-taken", receipt.stored)
+                st.rerun()
 
     follow()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,8 +51,11 @@ def empty(title: str, text: str) -> None:
 
 
 _MARKUP = str.maketrans({sign: f"\\{sign}" for sign in r"\`*_{}[]()<>#+-.!|~$:&^="})
+# What Streamlit reads out of text in which every sign is escaped: icons, arrows, dashes, addresses. An invisible sign
+# that joins words, put between, keeps it from that.
+_SEAM = re.compile(r"(?<=:)(?=material/|streamlit:|//)|(?<=[-<>~])(?=[-=>])|(?<=@)(?=\w)|(?<=www)(?=\.)", re.I)
 
 
 def plain(text: str) -> str:
     """Return text so that Markdown shows it letter by letter."""
-    return " ".join(text.split()).translate(_MARKUP)
+    return _SEAM.sub("\u2060", " ".join(text.split())).translate(_MARKUP)

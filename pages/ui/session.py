@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from core import library
 from core.findings import Findings
@@ -64,6 +67,7 @@ def open_page(title: str) -> None:
             st.session_state["healed"] = True
             st.rerun()
     st.html(STYLE)
+    _tell_browser()
     if reason := read_only():
         st.info(f"Read-only: {reason} Everything is shown, nothing can be changed.", icon=":material/lock:")
 
@@ -72,7 +76,15 @@ STYLE = """<style>
 .stMainBlockContainer { padding-left: clamp(1rem, 4vw, 4rem); padding-right: clamp(1rem, 4vw, 4rem); }
 .stMainBlockContainer { max-width: 1680px; }
 :focus-visible { outline-offset: 2px; }
+.gs-project { position: fixed; top: 18px; right: 60px; max-width: 30vw; z-index: 999991; font-size: .87rem; opacity: .8;
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; pointer-events: none; }
+@media (max-width: 640px) { .gs-project { display: none; } }
 </style>"""
+
+
+def projects_folder() -> Path:
+    """Return where new projects are made."""
+    return options().projects or roots().folders[0]
 
 
 def options() -> AppOptions:
@@ -151,6 +163,14 @@ def goto(page: str, **values: object) -> None:
     st.switch_page(HERE / "pages" / f"{page}.py", query_params={k: v for k, v in kept.items() if v})
 
 
+def rerun_fragment() -> None:
+    """Run the fragment again that was clicked in; the whole page where a click fell into a run of the page."""
+    try:
+        st.rerun(scope="fragment")
+    except StreamlitAPIException:
+        st.rerun()
+
+
 def open_project(folder: Path) -> None:
     """Make `folder` the project of this tab."""
     st.session_state["project"] = str(folder)
@@ -171,6 +191,18 @@ def project() -> Project | None:
     return found
 
 
+DEMOS = {"pictograms": "demo, drawn pictures", "digits": "demo, real digits with planted errors"}
+
+
+def _named(found: Project) -> None:
+    """Say in the bar at the top which project this is, and that a demo is one."""
+    demo = DEMOS.get(found.config.source_spec.partition(":")[0], "")
+    told = f"{found.folder.name}{f' ({demo})' if demo else ''}"
+    if not read_only():
+        told += f" · deciding as {reviewer()}"
+    st.html(f'<div class="gs-project" title="{escape(str(found.folder))}">{escape(told)}</div>')
+
+
 def need_project() -> Project:
     """Return the project, or show that there is none and end the page."""
     found = project()
@@ -179,6 +211,7 @@ def need_project() -> Project:
         if st.button("Open a project", type="primary", icon=":material/folder_open:"):
             goto("load")
         st.stop()
+    _named(found)
     return found
 
 
@@ -189,11 +222,16 @@ def need_findings() -> tuple[Project, Findings]:
         running = cached.job(found).running
         count = cached.image_count(found)
         if running:
-            from pages.ui import job_panel
+            from pages.ui import cards, job_panel  # they import this file
 
             notices.empty("No scores yet.", f"The {count:,} images are being scored. This page opens by itself.")
-            job_panel.panel(found, until="scores")
+            job_panel.panel(found, until="scores", meanwhile=lambda: cards.some_of(found))
         else:
+            now = cached.job(found)
+            if now.phase in ("failed", "died"):
+                from pages.ui import job_panel
+
+                job_panel.ended(now)
             notices.empty("No scores yet.", f"Score the {count:,} images first.")
             if st.button(f"Score {count:,} images", type="primary", icon=":material/speed:"):
                 goto("score")
@@ -201,11 +239,20 @@ def need_findings() -> tuple[Project, Findings]:
     return found, cached.findings(found)
 
 
+COOKIE = "gradsift-reviewer"
+
+
 def reviewer() -> str:
-    """Return the name under which decisions are recorded: the user's, unless another was given in this tab."""
-    named = str(st.session_state.get("reviewer_name") or query("reviewer")).strip()
+    """Return the name under which decisions are recorded: the user's, unless this browser was given another.
+
+    The name is never part of an address: a link must not make its reader decide as somebody else.
+    """
+    named = kept("reviewer_name")
+    if named is None:
+        named = unquote(str(st.context.cookies.get(COOKIE, "")))
+    named = "".join(letter for letter in str(named) if letter.isprintable()).strip()[:80]
     if named:
-        return named[:80]
+        return named
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -213,6 +260,16 @@ def reviewer() -> str:
 
 
 def name_reviewer(name: str) -> None:
-    """Record decisions of this tab under another name, which the address bar keeps over a reload."""
-    st.session_state["reviewer_name"] = name.strip()
-    set_query(reviewer=name.strip())
+    """Record decisions of this browser under another name, from now on; an empty one is the user's again."""
+    keep("reviewer_name", name.strip())
+    keep("reviewer_told", True)
+
+
+def _tell_browser() -> None:
+    """Let the browser remember the reviewer's name over a reload."""
+    if taken("reviewer_told"):
+        value = quote(str(kept("reviewer_name") or ""), safe="")
+        st.html(
+            f"<script>document.cookie = '{COOKIE}={value}; path=/; max-age=31536000; SameSite=Strict'</script>",
+            unsafe_allow_javascript=True,
+        )

@@ -410,7 +410,7 @@ def test_a_disk_that_refuses_words_does_not_end_the_work(project: Project, monke
         raise OSError(28, "No space left on device")
 
     with recorded(project, "sift", Progress()) as run:
-        monkeypatch.setattr(jobs, "_replace", full)
+        monkeypatch.setattr("core.jobs.record.replace_file", full)
         for done in range(3):
             run.report("scores", done, 3, "scores")
             time.sleep(0.02)

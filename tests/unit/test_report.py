@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -22,15 +23,18 @@ from PIL import Image
 
 from core import cli
 from core.errors import ExportError, ProjectError
-from core.export.map_picture import CLASS_COLOURS, crosses, placed, raster, undrawn
+from core.export.map_picture import CLASS_COLOURS, crosses, placed, raster
 from core.export.markup import data_url, name, percent, plain, text
 from core.export.report import report_bytes, report_html, write_report
-from core.export.slides import PARTS, slides
-from core.export.story import MapPoints, Story, homeless, per_class, tell
+from core.export.slides import PARTS, headline, slides
+from core.export.story import Story, homeless, tell
 from core.project import Project
+from core.review import gallery, points
+from core.review.changes import changes
 from core.review.decisions import Review
+from core.review.detail import detail
 from tests.helpers import ROOT, drawn, tree_digest
-from tests.reported import CLASSES, FILE, IMG, LINK, NOTE, PLAIN, REVIEWER, reported_project, suspects
+from tests.reported import BUDGET, CLASSES, FILE, IMG, LINK, NOTE, PLAIN, REVIEWER, reported_project, suspects
 
 PNG = drawn(0, 0)
 NOW = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
@@ -94,7 +98,8 @@ def test_the_story_tells_the_known_figures(story: Story) -> None:
     assert len(story.flagged) == 7  # 20 % of 33 is 6.6
     assert [(pair.given, pair.suggested, pair.count) for pair in story.pairs] == [(IMG, PLAIN, 4), (PLAIN, IMG, 2)]
     assert story.reviewed == (4, 2)
-    assert story.actions == {"undecided": 29, "keep": 1, "relabel": 1, "exclude": 1, "unsure": 1}
+    counted = story.changes
+    assert (counted.kept, counted.relabelled, counted.excluded, counted.unsure, counted.untouched) == (1, 1, 1, 1, 32)
     assert story.events == 4
     assert [(each.name, each.both, each.jaccard) for each in story.overlaps] == [
         ("oga_forest", 7, 1.0),
@@ -107,25 +112,61 @@ def test_pairs_of_equal_count_stand_in_the_order_of_suspicion(story: Story) -> N
     ranked = list(story.ranked.index)
     for pair in story.pairs:
         assert [ranked.index(each) for each in pair.ids] == sorted(ranked.index(each) for each in pair.ids)
-    assert story.cases == [story.pairs[0].ids[0], story.pairs[1].ids[0]]
+    assert list(story.cases) == [story.pairs[0].ids[0], story.pairs[1].ids[0]]
 
 
 def test_classes_before_and_after(story: Story) -> None:
-    table = story.per_class
-    assert list(table.index) == list(CLASSES)
+    table = {row["name"]: row for row in story.changes.per_class}
+    assert set(table) == set(CLASSES)
     columns = ["before", "excluded", "moved_out", "moved_in", "after"]
-    assert table.loc[IMG, columns].tolist() == [12, 1, 1, 0, 10]
-    assert table.loc[PLAIN, columns].tolist() == [12, 0, 0, 1, 13]
-    assert story.lost(IMG) == pytest.approx(1 / 6)
-    assert story.lost(PLAIN) == 0
-    assert story.losers() == []
+    assert [table[IMG][column] for column in columns] == [11, 1, 1, 0, 9]  # one of twelve is held out
+    assert [table[PLAIN][column] for column in columns] == [11, 0, 0, 1, 12]
+    assert table[IMG]["lost"] == pytest.approx(2 / 11)
+    assert table[PLAIN]["lost"] == 0
+    assert story.losers() == {}
 
 
-def test_a_class_that_loses_more_than_a_fifth_is_named() -> None:
-    rows = pd.DataFrame({"given_label": ["a"] * 4 + ["b"] * 4}, index=[f"{i}" for i in range(8)])
-    gone = pd.DataFrame({"action": ["exclude"], "final_label": [None], "given_label": ["a"]}, index=["0"])
-    table = per_class(rows, gone, ["a", "b"])
-    assert table["lost"].tolist() == [0.25, 0.0]
+def test_a_class_that_loses_more_than_a_fifth_is_named(story: Story) -> None:
+    ids, split = [str(i) for i in range(10)], ["train"] * 9 + ["val"]
+    rows = pd.DataFrame({"sample_id": ids, "split": split, "given_label": ["a"] * 4 + ["b"] * 5 + ["a"]})
+    gone = pd.DataFrame({"action": "exclude", "final_label": None}, index=["0", "4", "9"])
+    told = replace(story, changes=changes(rows, gone))
+    assert told.losers() == {"a": 0.25}  # the held-out one is not counted; of five a fifth is not more than a fifth
+    assert len(told.losers()) == len(told.changes.warnings)
+    assert "Classes that lose more than 20 % of their training images: a 25 %." in Read(report_html(told, images)).text
+
+
+def test_the_figures_are_those_of_the_screens(project: Project, story: Story, page: str) -> None:
+    findings, manifest, current = project.findings(), project.manifest(), Review(project).current()
+    filters = gallery.Filters(budget=BUDGET)
+    rows = gallery.gallery(findings.samples, current, filters)
+    ids = points.flagged_ids(findings.samples, budget=BUDGET)
+    assert list(story.flagged.index) == list(rows.index) == list(ids)
+    pairs = [(each["given"], each["suggested"], each["count"]) for each in gallery.pairs(rows)]
+    assert [(pair.given, pair.suggested, pair.count) for pair in story.pairs] == pairs
+    for pair in story.pairs:
+        chosen = replace(filters, given=pair.given, suggested=pair.suggested)
+        assert list(pair.ids) == list(gallery.gallery(findings.samples, current, chosen).index)
+    assert points.headline(findings.samples, ids).startswith(headline(story).removesuffix(" for a second look"))
+    shared = points.overlap(findings.samples, ("suspicion", "oga_forest", "oga_l1"), BUDGET)
+    assert [(each.name, each.both, each.jaccard) for each in story.overlaps] == [
+        (each["b"], each["both"], each["jaccard"]) for each in shared["pairs"] if each["a"] == "suspicion"
+    ]
+    assert [each.flagged for each in story.overlaps] == [shared["sets"][each.name] for each in story.overlaps]
+    assert story.changes == changes(manifest.rows, current)
+    done = gallery.progress(findings.samples, current, filters)
+    assert (done["flagged"], done["reviewed"], done["left"]) == (len(story.flagged), story.reviewed[0], 3)
+    for sample, beside in story.cases.items():
+        assert beside == detail(findings, manifest.rows, current, sample)["examples"]
+    for each in story.maps:
+        data = points.map_data(findings, current, each.space, "given", budget=BUDGET)
+        assert each.codes.tolist() == data.value.tolist()
+        assert each.flagged.tolist() == data.flagged.tolist()
+        assert each.wrong.tolist() == [action in ("relabel", "exclude") for action in data.action]
+        assert np.array_equal(each.xy, data.xy)
+        assert data.note == each.note
+        assert each.note in Read(page).text
+    assert len(story.maps) == 2
 
 
 def test_an_example_is_neither_flagged_nor_excluded(story: Story) -> None:
@@ -232,7 +273,9 @@ def test_what_a_reader_must_be_told_is_told(page: str) -> None:
         "Report by GradSift",
         "04 March 2026, 05:06 UTC",
         "weighted_aum",
-        "Not drawn: 3 held-out images.",
+        "All 33 training points drawn. 3 held-out images are not drawn.",
+        "Counted are all 36 images, training and held out.",
+        "Counted are training images only.",
         "Decide on the 3 flagged images that nobody has looked at.",
         "The log holds 4 events",
         "gradsift sift project --budget 20%",
@@ -338,12 +381,6 @@ def test_the_picture_shows_a_point_in_its_colour() -> None:
 def test_a_map_of_many_points_stays_small() -> None:
     rng = np.random.default_rng(0)
     assert len(raster(placed(rng.normal(size=(20_000, 2))), rng.integers(0, 10, 20_000), 1.0)) < 200_000
-
-
-def test_what_is_not_drawn_is_said() -> None:
-    none = np.zeros(2)
-    points = MapPoints("features", np.zeros((2, 2)), none.astype(int), none, none.astype(bool), none.astype(bool), 1)
-    assert undrawn(points) == "All 2 training images are drawn. Not drawn: 1 held-out image."
 
 
 def test_the_file_is_what_was_made_and_the_project_is_only_read(project: Project, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-import os
+import json
 import socket
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.helpers import drawn_folder, unchecked
 
 
 def test_options_survive_the_way_through_the_environment(tmp_path: Path) -> None:
-    told = AppOptions((tmp_path, tmp_path / "b c"), read_only=True, project=tmp_path / "p")
+    told = AppOptions((tmp_path, tmp_path / "b c"), read_only=True, project=tmp_path / "p", projects=tmp_path / "a:b")
     assert AppOptions.from_environment(told.environment()) == told
 
 
@@ -50,6 +50,9 @@ def test_what_cannot_be_listened_on_is_said(host: str, port: int | None) -> None
 def test_the_server_is_told_to_keep_to_itself() -> None:
     line = serve.command_line("127.0.0.1", 9000)
     told = dict(zip(line[6::2], line[7::2], strict=True))
+    hosts = [value for name, value in zip(line[6::2], line[7::2], strict=True) if name == "--server.allowedHosts"]
+    assert hosts == ["localhost", "127.0.0.1", "::1"]
+    assert "--server.allowedHosts" not in serve.command_line("0.0.0.0", 9000)
     assert line[:5] == [sys.executable, "-P", "-m", "streamlit", "run"]
     assert Path(line[5]).name == "app.py"
     assert told["--server.address"] == "127.0.0.1"
@@ -74,6 +77,8 @@ def test_a_named_project_brings_its_own_folders(tmp_path: Path) -> None:
     assert told.roots == (Path.cwd(), tmp_path / "work" / "p", images)
     assert told.project == tmp_path / "work" / "p"
     assert opening.allowed(None, [images], read_only=True) == AppOptions((images,), True)
+    place = tmp_path / "new"
+    assert opening.allowed(None, [images], False, place) == AppOptions((images, place), False, None, place)
 
 
 def test_a_root_that_is_no_folder_is_named(tmp_path: Path) -> None:
@@ -89,11 +94,11 @@ def test_the_demo_does_not_take_over_another_project(tmp_path: Path) -> None:
 
 
 def test_a_new_project_gets_a_folder_of_its_own(tmp_path: Path) -> None:
-    assert opening.free_folder(tmp_path, "folder:/data/pets") == tmp_path / "gradsift-pets"
-    (tmp_path / "gradsift-pets").mkdir()
-    (tmp_path / "gradsift-pets-2").mkdir()
-    assert opening.free_folder(tmp_path, "table:/data/pets.csv") == tmp_path / "gradsift-pets-3"
-    assert opening.free_folder(tmp_path, "digits") == tmp_path / "gradsift-digits"
+    assert opening.free_folder(tmp_path, "folder:/data/pets") == tmp_path / "pets"
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets-2").mkdir()
+    assert opening.free_folder(tmp_path, "table:/data/pets.csv") == tmp_path / "pets-3"
+    assert opening.free_folder(tmp_path, "digits") == tmp_path / "digits"
 
 
 def test_a_server_that_ends_at_once_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +119,7 @@ def test_no_image_outside_the_folders_of_the_app_is_read_by_a_run(
     (tmp_path / "in" / "own").write_bytes(b"y")
     (tmp_path / "in" / "link").symlink_to(tmp_path / "secret")
     assert read_file(str(tmp_path / "secret")) == b"x"
-    monkeypatch.setenv(ROOTS, os.pathsep.join([str(tmp_path / "in"), str(tmp_path / "gone")]))
+    monkeypatch.setenv(ROOTS, json.dumps([str(tmp_path / "in"), str(tmp_path / "gone")]))
     assert read_file(str(tmp_path / "in" / "own")) == b"y"
     for spelling in (tmp_path / "secret", tmp_path / "in" / "link", tmp_path / "in" / ".." / "secret"):
         found = read_file(str(spelling))

@@ -6,6 +6,7 @@ A new kind of source is one file with a class that keeps the `Source` protocol a
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -148,15 +149,24 @@ def require_file(path: Path, what: str) -> None:
         raise InputError(f"{what} {path} cannot be read: {error}. Check the path.")
 
 
+def folders_of(text: str) -> list[str]:
+    """Return the folders that the variable `ROOTS` names: a JSON list, or a list as in PATH where a person wrote it."""
+    try:
+        folders = json.loads(text or "[]")
+    except ValueError:
+        folders = text.split(os.pathsep)
+    return [folder for folder in folders if isinstance(folder, str) and folder] if isinstance(folders, list) else []
+
+
 def is_outside(path: str, roots: str) -> bool:
-    """Whether a path, its links followed, lies in none of the folders of `roots` (written as PATH is; empty: all)."""
+    """Whether a path, its links followed, lies in none of the folders of `roots` (see `folders_of`; empty: all)."""
     real, folders = Path(os.path.realpath(path)), _real_folders(roots)
     return bool(folders) and not any(real.is_relative_to(folder) for folder in folders)
 
 
 @cache
 def _real_folders(roots: str) -> tuple[Path, ...]:
-    return tuple(Path(os.path.realpath(folder)) for folder in roots.split(os.pathsep) if folder)
+    return tuple(Path(os.path.realpath(folder)) for folder in folders_of(roots))
 
 
 def read_file(path: str) -> bytes | InputError:
