@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.axes import Array, Bool
 from core.catalogue import SCORE_INFO
 from core.findings import Findings
 from core.project import Project
@@ -22,6 +22,7 @@ from core.review.inbox import Receipt
 from core.review.points import MOST_CHOSEN, MOST_COLOURS, MapData
 from pages.ui import cached, charts, grid, job_panel, large, map_view, notices, session
 from pages.ui.map_view import panel, polygon, selection
+from pages.ui.map_view.selection import Chosen
 from pages.ui.map_view.view import View, budgets, places, rankings
 
 KEY, GRID, LEGEND = "map", "map-grid", "map-legend"
@@ -40,6 +41,7 @@ class Shown:
     """What one run of the page shows, worked out once and handed to its fragments."""
 
     project: Project
+    stamp: tuple[int, int]  # of the run whose findings these are
     findings: Findings
     review: Review
     view: View
@@ -52,10 +54,22 @@ class Shown:
         """The ranking and the budget, as the gallery takes them."""
         return Filters(score=self.view.ranking, budget=self.view.budget, flagged=False)
 
+    @property
+    def owner(self) -> str:
+        """The project in a few letters: what a tab notes of one project is nothing to another."""
+        return blake2b(str(self.project.folder).encode(), digest_size=8).hexdigest()
+
+    def fresh(self) -> None:
+        """Run the page again where another run has ended since."""
+        if cached.run_stamp(self.project) != self.stamp:
+            st.rerun()
+
 
 def page() -> None:
     """Draw the page."""
-    project, findings = session.need_findings()
+    project, _ = session.need_findings()
+    stamp = cached.run_stamp(project)
+    findings = cached.findings(project)  # of that stamp or a later one, never of an earlier one
     if cached.job(project).running:
         job_panel.panel(project, until="map", compact=True)
     if not findings.maps:
@@ -74,7 +88,7 @@ def page() -> None:
     _controls(project, findings, view, spaces)
     decisions = review.current()
     data = _data(project, findings, decisions, view)
-    shown = Shown(project, findings, review, view, data, flagged, dict(decisions["action"]))
+    shown = Shown(project, stamp, findings, review, view, data, flagged, selection.actions(decisions))
     _legend(shown)
     with st.container(key="map-body"):
         left, right = st.columns([2, 1], gap="medium")
@@ -115,7 +129,7 @@ def _controls(project: Project, findings: Findings, view: View, spaces: tuple[st
     with st.container(key="map-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
         _segments("space", "Map of", spaces, view.space, spaces[0], SPACE_TITLES)
         _colour((SUSPICION, points.GIVEN, points.SUGGESTED, *scores[1:]), view)
-        _segments("score", "Flagged by", rankings(view.ranking), view.ranking, SUSPICION, RANKING_TITLES)
+        _segments("score", "Flagged by", rankings(view.ranking, findings.score_names), view.ranking, SUSPICION, RANKING_TITLES)
         _budget(project, findings, view)
     if len(project.classes) > MOST_COLOURS:
         _many_classes(project, view)
@@ -245,20 +259,18 @@ def _side(shown: Shown) -> None:
 
 
 def _fill(shown: Shown) -> None:
+    shown.fresh()
     receipt = large.received(GRID, shown.review, shown.findings)
     _hear(shown)
-    rows = _selected(shown)
-    ids = list(shown.flagged) if rows is None else selection.ordered(shown.findings, rows, shown.view.ranking)
+    chosen = _chosen(shown)
+    ids = list(chosen.ids)
     decisions = shown.review.current()
     table = shown.findings.samples
-    summary = points.selection_summary(
-        table, decisions, shown.flagged if rows is None else list(table.index[rows]), shown.flagged
-    )
     opened = session.query("id")
     opened = opened if opened in table.index else ""
-    ring = session.kept("map-ring") or opened
-    _listen(shown, rows, ring, decisions, summary["text"])
-    _words(shown, rows, ids, summary)
+    ring = session.kept(_noted(shown, "ring"))
+    _listen(shown, chosen, ring if ring in table.index else opened, decisions)
+    _words(shown, chosen)
     if opened:
         panel.draw(shown.project, shown.findings, decisions, opened)
         _panel_buttons(shown, opened)
@@ -268,23 +280,28 @@ def _fill(shown: Shown) -> None:
     cards = [{**card, "src": pictures.get(card["id"])} for card in gallery.cards(frame, shown.findings)]
     if cards:
         _strip(shown, decisions, cards, receipt, opened)
-    _buttons(shown, rows, ids)
+    _buttons(shown, chosen)
+
+
+def _noted(shown: Shown, name: str) -> str:
+    """Under which name a tab notes something of this project."""
+    return f"map-{name}-{shown.owner}"
 
 
 def _hear(shown: Shown) -> None:
     """Write into the address what the person did on the map and in the gallery beside it."""
     known = shown.findings.samples.index
-    heard, said = map_view.sent(KEY, known), grid.sent(GRID)
+    heard, said = map_view.sent(KEY, known), large.said(GRID, shown.review)
     if heard.drew:
-        outline = heard.outline
-        session.set_query(lasso=polygon.written(shown.view.space, outline) if outline else None, id=None)
-    if _changed("opened", said.opened) and said.opened in known:
+        drawn = selection.drawn_on(shown.findings, shown.view.space, heard.outline) if heard.outline else None
+        session.set_query(lasso=polygon.written(drawn) if drawn else None, id=None)
+    if _changed(shown, "opened", (said.opened, said.opened_number)) and said.opened in known:
         session.set_query(id=said.opened)
-    if _changed("focus", said.focus) and said.focus in known:
-        session.keep("map-ring", said.focus)
+    if _changed(shown, "focus", said.focus) and said.focus in known:
+        session.keep(_noted(shown, "ring"), said.focus)
     if heard.clicked:
         session.set_query(id=heard.clicked)
-        session.keep("map-ring", heard.clicked)
+        session.keep(_noted(shown, "ring"), heard.clicked)
     if not heard.webgl and not session.kept("no-webgl"):
         session.keep("no-webgl", True)
         st.rerun()
@@ -301,30 +318,36 @@ def _strip(shown: Shown, decisions: pd.DataFrame, cards: list[dict[str, Any]], r
     )  # fmt: skip
 
 
-def _changed(name: str, value: str | None) -> bool:
+def _changed(shown: Shown, name: str, value: object) -> bool:
     """Whether the gallery says something else than when it was heard last."""
-    if value is None or session.kept(f"map-heard-{name}") == value:
+    key = _noted(shown, f"heard-{name}")
+    if session.kept(key) == value:
         return False
-    session.keep(f"map-heard-{name}", value)
+    session.keep(key, value)
     return True
 
 
-def _selected(shown: Shown) -> Bool[Array, " n"] | None:
-    lasso = session.query("lasso")
-    rows = selection.selected(shown.findings, shown.view, lasso)
-    if lasso and rows is None:
-        notices.warning("The selection of the link cannot be read. The flagged images are shown.")
-    return rows
+def _chosen(shown: Shown) -> Chosen:
+    """What the address selects, worked out when it changes and not with every key; what it asks in vain is said."""
+    text = session.query("lasso")
+    key = (str(shown.project.folder), shown.stamp, shown.view, text)
+    kept: dict[Any, Chosen] = session.kept_or("map-chosen", dict)
+    if key not in kept:
+        kept.clear()
+        kept[key] = selection.chosen(shown.findings, shown.view, text, shown.flagged)
+    if kept[key].message:
+        notices.warning(f"{kept[key].message} The flagged images are shown.")
+    return kept[key]
 
 
-def _listen(shown: Shown, rows: Bool[Array, " n"] | None, focus: str, decisions: pd.DataFrame, said: str) -> None:
-    found = polygon.read(session.query("lasso")) if rows is not None else None
-    here = found is not None and found[0] == shown.view.space
+def _listen(shown: Shown, chosen: Chosen, focus: str, decisions: pd.DataFrame) -> None:
+    rows, lasso = chosen.rows, chosen.lasso
+    here = lasso is not None and lasso.space == shown.view.space
     xy = np.asarray(shown.findings.maps[shown.view.space])
     ring = xy[shown.findings.samples.index.get_loc(focus)].tolist() if focus else None
     map_view.listen(
-        KEY, selected=rows is not None, outline=found[1] if found and here else None, ring=ring,
-        said=said if rows is not None else "",
+        KEY, selected=rows is not None, outline=lasso.outline if lasso and here else None, ring=ring,
+        said=chosen.text,
         dots=[] if rows is None or here else selection.thinned(xy[rows], map_view.MOST_DOTS),
         marks=_decided_since(shown, decisions),
     )  # fmt: skip
@@ -332,21 +355,21 @@ def _listen(shown: Shown, rows: Bool[Array, " n"] | None, focus: str, decisions:
 
 def _decided_since(shown: Shown, decisions: pd.DataFrame) -> list[list[float]]:
     """Where the points lie that were decided on since the chart was drawn."""
-    now = dict(decisions["action"])
-    changed = [name for name in {**shown.decided, **now} if now.get(name) != shown.decided.get(name)]
+    changed = selection.changed(shown.decided, selection.actions(decisions))
     rows = shown.findings.samples.index.get_indexer(pd.Index(changed, dtype=object))
     rows = rows[rows >= 0]
     rows = rows[selection.drawn(shown.findings, shown.view)[rows]]
     return selection.thinned(np.asarray(shown.findings.maps[shown.view.space])[rows], map_view.MOST_DOTS)
 
 
-def _words(shown: Shown, rows: Bool[Array, " n"] | None, ids: list[str], summary: dict[str, object]) -> None:
+def _words(shown: Shown, chosen: Chosen) -> None:
+    rows, ids = chosen.rows, chosen.ids
     if rows is None:
         most = f"The {SHOWN} most suspicious of {len(ids):,} flagged images"
         st.markdown(f"**{most if len(ids) > SHOWN else f'The {len(ids):,} flagged images, most suspicious first'}**")
         st.caption("Draw around a patch of the map to see its images here. A click opens one image.")
         return
-    st.markdown(f"**{notices.plain(str(summary['text']))}**")
+    st.markdown(f"**{notices.plain(chosen.text)}**")
     held = int(rows.sum()) - len(ids)
     notes = [f"The {SHOWN} most suspicious are shown."] if len(ids) > SHOWN else []
     notes += [f"{held:,} of them are held out: not shown, not decided on."] if held else []
@@ -369,31 +392,34 @@ def _taken_along(names: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, value in session.whole_query().items() if name in names}
 
 
-def _buttons(shown: Shown, rows: Bool[Array, " n"] | None, ids: list[str]) -> None:
+def _buttons(shown: Shown, chosen: Chosen) -> None:
+    ids = list(chosen.ids)
     with st.container(horizontal=True, key="map-buttons"):
         if st.button(f"Review these {len(ids):,}", type="primary", key="map-review", disabled=not ids):
-            _go_review(rows)
-        kept = list(ids)
+            _go_review(chosen)
         st.download_button(
-            "Export selection", lambda: panel.csv_of(shown.findings, shown.review.current(), shown.flagged, kept),
+            "Export selection", lambda: panel.csv_of(shown.findings, shown.review.current(), shown.flagged, ids),
             file_name="selection.csv", mime="text/csv", key="map-export", disabled=not ids, on_click="ignore",
         )  # fmt: skip
-        if rows is not None and st.button("Clear", key="map-clear"):
+        if session.query("lasso") and st.button("Clear", key="map-clear"):
             session.set_query(lasso=None)
             st.rerun(scope="fragment")
 
 
-def _go_review(rows: Bool[Array, " n"] | None) -> None:
-    session.goto("review", **_taken_along(TAKEN), flagged=None if rows is None else "0")
+def _go_review(chosen: Chosen) -> None:
+    drawn = chosen.lasso is not None
+    taken = _taken_along(TAKEN if drawn else tuple(name for name in TAKEN if name != "lasso"))
+    session.goto("review", **taken, flagged="0" if drawn else None)
 
 
 @st.fragment
 def _card(shown: Shown) -> None:
     """The card beside the pointer."""
     with notices.shown():
+        shown.fresh()
         name = map_view.hovered(KEY, shown.findings.samples.index)
         answer = panel.answer(shown.project, shown.findings, name) if name is not None else None
-        map_view.hover(KEY, answer, stamp="-".join(map(str, cached.run_stamp(shown.project))))
+        map_view.hover(KEY, answer, stamp="-".join(map(str, (shown.owner, *shown.stamp))))
 
 
 def _wait_for_thumbnails(project: Project) -> None:
@@ -413,7 +439,7 @@ def _wait_for_thumbnails(project: Project) -> None:
 
 
 def _below(shown: Shown) -> None:
-    found = points.overlap(shown.findings.samples, rankings(shown.view.ranking), shown.view.budget)
+    found = points.overlap(shown.findings.samples, rankings(shown.view.ranking, shown.findings.score_names), shown.view.budget)
     with st.expander("How far the rankings agree", key="map-overlap"):
         st.markdown(notices.plain(found["sentence"]))
         pairs = pd.DataFrame(found["pairs"])

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from core.errors import DecisionError
@@ -174,10 +175,30 @@ class Review:
 
         final_label is set by "relabel" only. Samples without a decision, or with a cleared one, have no row.
         """
-        mark = self.log.mark()
-        if self._known is None or self._known[0] != mark:
-            self._known = mark, _state(self.log.current())
-        return self._known[1].copy(deep=False)
+        mark, known = self.log.mark(), self._known  # another thread may change `_known` meanwhile
+        if known is None or known[0] != mark:
+            fresh = None if known is None else self._grown(mark, *known)
+            self._known = known = mark, _state(self.log.current()) if fresh is None else fresh
+        return known[1].copy(deep=False)
+
+    def _grown(self, mark: tuple[int, int], before: tuple[int, int], state: pd.DataFrame) -> pd.DataFrame | None:
+        """The state as of `mark` out of an earlier one, where only decisions came in between; else None.
+
+        The earlier state may hold some of them already: to add them again, in order, changes nothing.
+        """
+        if mark[0] != before[0] or mark[1] < before[1]:  # another file
+            return None
+        rows = self.log.since(before[1])
+        if rows is None:
+            return None
+        latest: dict[str, Row] = {}
+        for row in rows:
+            latest.pop(row["sample_id"], None)  # so that the order is that of the last decisions
+            latest[row["sample_id"]] = row
+        places = state.index.get_indexer(pd.Index(list(latest), dtype="str"))
+        stays = np.ones(len(state), bool)
+        stays[places[places >= 0]] = False
+        return pd.concat([state[stays], _state(list(latest.values()))])
 
     def history(self, sample_id: str | None = None) -> list[Row]:
         """Every event, oldest first, or those that touched one sample; `in_effect` tells what still holds."""

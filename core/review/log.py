@@ -28,6 +28,7 @@ from core.review.schema import (
     EVENTS,
     FIELDS,
     IN_EFFECT,
+    IN_EFFECT_SINCE,
     INSERT,
     IS_UNDONE,
     OF_BATCH,
@@ -37,6 +38,7 @@ from core.review.schema import (
     SAME,
     SIZE,
     STORED,
+    TURNED_SINCE,
     UNDONE_PILE,
     create,
     is_ours,
@@ -114,6 +116,10 @@ class DecisionLog:
     def current(self) -> list[Row]:
         """One row per sample whose decision is in effect, in the order of the decisions."""
         return self._read(_current, [])
+
+    def since(self, seq: int) -> list[Row] | None:
+        """The decisions in effect that came after `seq`, in order; None where an undo or a redo came too."""
+        return self._read(lambda db: _since(db, seq), None)
 
     def events(self, sample_id: str | None = None) -> list[Row]:
         """Every event as a row with `in_effect`, oldest first; or those of one sample, undo and redo included."""
@@ -365,6 +371,11 @@ def _current(db: sqlite3.Connection) -> list[Row]:
         latest.pop(row["sample_id"], None)  # so that the order is that of the last decisions
         latest[row["sample_id"]] = row
     return list(latest.values())
+
+
+def _since(db: sqlite3.Connection, seq: int) -> list[Row] | None:
+    turned = bool(db.execute(TURNED_SINCE, (seq,)).fetchone()[0])
+    return None if turned else _rows(db, IN_EFFECT_SINCE, (seq,))
 
 
 def _rows(db: sqlite3.Connection, query: str, given: Any = ()) -> list[Row]:

@@ -87,7 +87,7 @@ def map_data(
         SettingsError: the budget cannot be read.
     """
     table, xy = findings.samples, _coordinates(findings, space)
-    flags = table.index.isin(flagged_ids(table, ranking, budget))
+    flags = _among(table.index, flagged_ids(table, ranking, budget))
     if colour in (GIVEN, SUGGESTED):
         label = table[f"{colour}_label"]
         categories, note = _categories(findings.classes, table.loc[flags, "given_label"], chosen)
@@ -190,12 +190,11 @@ def selection_summary(
         "classes" is (given label, count), the most frequent first; "text" is such as
         "214 images, 61 flagged: cat 118, dog 74, other 22".
     """
-    chosen = table.index.isin(list(ids))
-    known = table.index[chosen]
-    sizes = table.loc[chosen, "given_label"].value_counts(sort=False)
+    chosen = _among(table.index, ids)
+    sizes = table["given_label"][chosen].value_counts(sort=False)
     classes = sorted(((str(name), int(count)) for name, count in sizes.items()), key=lambda each: (-each[1], each[0]))
-    count, marked = len(known), int(known.isin(list(flagged)).sum())
-    decided = int(known.isin(decisions.index).sum())
+    count, marked = int(chosen.sum()), int((chosen & _among(table.index, flagged)).sum())
+    decided = int((chosen & _among(table.index, decisions.index)).sum())
     text = f"{_images(count)}, {marked:,} flagged: {_named(classes)}" if count else "No image is selected."
     return {"count": count, "flagged": marked, "decided": decided, "classes": classes, "text": text}
 
@@ -207,12 +206,13 @@ def headline(table: pd.DataFrame, flagged: Collection[str]) -> str:
         table: `Findings.samples`.
         flagged: the ids that are flagged (`flagged_ids`); held-out ones are passed over.
     """
-    train = table.loc[(table["split"] == TRAIN).to_numpy(bool), ["given_label", "suggested_label"]]
-    marked = train[train.index.isin(list(flagged))]
+    train = (table["split"] == TRAIN).to_numpy(bool)
+    marked = table[["given_label", "suggested_label"]][train & _among(table.index, flagged)]
+    count = int(train.sum())
     if not len(marked):
-        return f"None of {len(train):,} training images is flagged."
+        return f"None of {count:,} training images is flagged."
     verb = "is" if len(marked) == 1 else "are"
-    return f"{len(marked):,} of {len(train):,} training images {verb} flagged{_most_often(marked)}."
+    return f"{len(marked):,} of {count:,} training images {verb} flagged{_most_often(marked)}."
 
 
 def _most_often(marked: pd.DataFrame) -> str:
@@ -271,6 +271,14 @@ def _codes(label: pd.Series[str], categories: tuple[str, ...]) -> Integer[Array,
     names, rest = (categories[:-1], len(categories) - 1) if categories[-1:] == (REST,) else (categories, -1)
     codes = pd.Index(names, dtype=object).get_indexer(pd.Index(label.to_numpy(object)))
     return np.where(codes < 0, rest, codes).astype(np.int16)
+
+
+def _among(index: pd.Index[str], names: Collection[str]) -> Bool[Array, " n"]:
+    """Which rows are named. The index looks names up in a table that it keeps, which `isin` would build each time."""
+    found = np.zeros(len(index), bool)
+    at = index.get_indexer(pd.Index(names if isinstance(names, pd.Index) else list(names), dtype=object))
+    found[at[at >= 0]] = True
+    return found
 
 
 def _actions(index: pd.Index[str], decisions: pd.DataFrame) -> Array:

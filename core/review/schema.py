@@ -53,6 +53,11 @@ IN_EFFECT = """
 SELECT sample_id, action, label, reviewer, decided_at, note, seq FROM log
 WHERE kind = 'decide' AND batch NOT IN (SELECT batch FROM undone) ORDER BY seq
 """
+IN_EFFECT_SINCE = """
+SELECT sample_id, action, label, reviewer, decided_at, note, seq FROM log
+WHERE seq > ? AND batch NOT IN (SELECT batch FROM undone) ORDER BY seq
+"""
+TURNED_SINCE = "SELECT EXISTS (SELECT 1 FROM log WHERE seq > ? AND kind != 'decide')"
 OF_BATCH = "SELECT reviewer, kind FROM log WHERE batch = ? ORDER BY seq LIMIT 1"
 IS_UNDONE = "SELECT kind = 'undo' FROM log WHERE target = ? ORDER BY seq DESC LIMIT 1"
 DONE_PILE = """

@@ -30,7 +30,12 @@ def chosen(project: Project, findings: Findings) -> Filters:
     found, notes = Filters.from_query(asked, project.classes, findings.score_names, project.config.budget)
     for note in notes:
         notices.warning(note)
-    return replace(found, ids=selection.ids_of_query(findings, project.classes, session.whole_query()))
+    if (sample := session.query("id")) and sample not in findings.samples.index:
+        notices.warning(f"The link asks for image {sample!r}, which this project does not have.")
+    ids, said = selection.ids_of_query(findings, project.classes, session.whole_query())
+    if said:
+        notices.warning(f"{said} Images of the whole map are shown.")
+    return replace(found, ids=ids)
 
 
 def score_title(name: str) -> str:

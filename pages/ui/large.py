@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -26,12 +27,26 @@ LARGE = 640  # pixels of the longer side in the large view
 
 def owner(project: Project, name: str) -> str:
     """Return the name of the browser's outbox: of one project and one reviewer."""
-    return blake2b(f"{project.folder}\0{name}".encode(), digest_size=8).hexdigest()
+    return _owner(project.folder, name)
+
+
+def _owner(folder: Path, name: str) -> str:
+    return blake2b(f"{folder}\0{name}".encode(), digest_size=8).hexdigest()
+
+
+def said(key: str, review: Review) -> grid.Sent:
+    """Return what the browser said last to this project and reviewer; nothing if that was another's."""
+    return grid.sent(key).of(_owner(review.log.path.parent, review.reviewer))
 
 
 def received(key: str, review: Review, findings: Findings) -> Receipt:
-    """Write what the browser sent into the log; what is written is acknowledged with the next drawing."""
-    return inbox.accept(review, grid.sent(key).outbox, findings.samples["suspicion"])
+    """Write what the browser sent into the log; what is written is acknowledged with the next drawing.
+
+    What it sent for another project or in another name is passed over: it stays in the browser and waits for its turn.
+    """
+    heard = said(key, review)
+    session.keep(f"{key}-focus", heard.focus)
+    return inbox.accept(review, heard.outbox, findings.samples["suspicion"])
 
 
 def late(key: str, project: Project, findings: Findings | None) -> None:
@@ -44,7 +59,7 @@ def late(key: str, project: Project, findings: Findings | None) -> None:
     def follow() -> None:
         with notices.shown():
             suspicion = None if findings is None else findings.samples["suspicion"]
-            receipt = inbox.accept(review, grid.sent(key).outbox, suspicion)
+            receipt = inbox.accept(review, said(key, review).outbox, suspicion)
             grid.pending(key, owner(project, review.reviewer), receipt.plain())
             if receipt.stored and session.kept(f"{key}-taken") != receipt.stored:
                 session.keep(f"{key}-taken", receipt.stored)
@@ -54,8 +69,11 @@ def late(key: str, project: Project, findings: Findings | None) -> None:
 
 
 def focused(key: str, shown: Sequence[str]) -> str | None:
-    """Return the id whose large view is asked for: by the grid, else by the address bar, else the first one."""
-    for wanted in (grid.sent(key).focus, session.query("id")):
+    """Return the id whose large view is asked for: by the grid, else by the address bar, else the first one.
+
+    By the grid means: in what `received`, which is called before, took from it.
+    """
+    for wanted in (session.kept(f"{key}-focus"), session.query("id")):
         if wanted in shown:
             session.set_query(id=wanted if wanted != shown[0] else None)
             return wanted

@@ -52,10 +52,20 @@ def empty(title: str, text: str) -> None:
 
 _MARKUP = str.maketrans({sign: f"\\{sign}" for sign in r"\`*_{}[]()<>#+-.!|~$:&^="})
 # What Streamlit reads out of text in which every sign is escaped: icons, arrows, dashes, addresses. An invisible sign
-# that joins words, put between, keeps it from that.
+# that joins words, put between, keeps it from that where a code span cannot.
 _SEAM = re.compile(r"(?<=:)(?=material/|streamlit:|//)|(?<=[-<>~])(?=[-=>])|(?<=@)(?=\w)|(?<=www)(?=\.)", re.I)
 
 
 def plain(text: str) -> str:
-    """Return text so that Markdown shows it letter by letter."""
-    return _SEAM.sub("\u2060", " ".join(text.split())).translate(_MARKUP)
+    """Return text so that Markdown shows it letter by letter.
+
+    A word that Streamlit would turn into an icon, a dash or a link (`--root`, `a->b`, `http://x`) comes as code, so that
+    it can be copied as it stands.
+    """
+    return " ".join(map(_word, text.split()))
+
+
+def _word(word: str) -> str:
+    if _SEAM.search(word) is None:
+        return word.translate(_MARKUP)
+    return _SEAM.sub("\u2060", word).translate(_MARKUP) if "`" in word else f"`{word}`"

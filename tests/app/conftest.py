@@ -6,6 +6,7 @@ What the pages ask in the background (the cost of a run) is answered at once by 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
+from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 
 from core.commands import new
@@ -53,6 +55,9 @@ class Answered:
     def poll(self) -> dict[str, Any] | str | None:
         return self.answer
 
+    def cancel(self) -> None:
+        self.answer = None
+
 
 @dataclass
 class World:
@@ -62,6 +67,7 @@ class World:
     told: Callable[..., None]
     asked: list[list[str]] = field(default_factory=list)
     answer: dict[str, Any] | str | None = field(default_factory=lambda: dict(COST))
+    cookies: dict[str, str] = field(default_factory=dict)
 
     def page(self, name: str, project: object = None, *, alone: bool = False, **query: object) -> AppTest:
         """Run a page, through the router or alone, and look at it for what no screen may show."""
@@ -93,6 +99,7 @@ def words(at: AppTest) -> list[str]:
 
 def read(text: str) -> str:
     """Markdown as it comes out where every sign is escaped."""
+    text = re.sub(r"(?<!\\)`", "", text)  # what is shown as code
     for sign in MARKUP[1:]:
         text = text.replace(f"\\{sign}", sign)
     return text.replace("\\\\", "\\").replace("\u2060", "")
@@ -164,6 +171,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         return Answered(made.answer)
 
     monkeypatch.setattr(cached, "ask", answered)
+    monkeypatch.setattr(ContextProxy, "cookies", property(lambda _self: made.cookies))  # the harness has none
     told(root)
     yield made
     forget()

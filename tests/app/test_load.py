@@ -53,9 +53,7 @@ def test_a_folder_is_checked_as_it_is_typed(world: World, relative: bool) -> Non
     assert says(at, "A run takes about 1 min 00 s on cpu, 1,234 MB of memory and 56 MB of disk at most.")
     assert world.asked == [["new", "unused", "--source", f"folder:{folder}", "--dry-run", "--json"]]
     assert "Use this data" in labels(at)
-    assert at.text_input(key=f"n-folder-folder:{'pets' if relative else folder}").value == str(
-        world.root / "gradsift-pets"
-    )
+    assert at.text_input(key=f"n-folder-folder:{'pets' if relative else folder}").value == str(world.root / "pets-2")
 
 
 @pytest.mark.parametrize(
@@ -110,8 +108,8 @@ def test_use_this_data_makes_a_project(world: World, real_asking: None) -> None:
     assert says(at, "Reading and checking every image")
     assert isinstance(asking.wait(60), dict)
     at = sound(at.run())
-    assert says(at, "gradsift-pets: 30 images of 2 classes")
-    assert at.query_params["project"] == str(target) == str(world.root / "gradsift-pets")
+    assert says(at, "pets-2: 30 images of 2 classes")
+    assert at.query_params["project"] == str(target) == str(world.root / "pets-2")
     project = Project.open(target)
     assert project.classes == ("left", "top")
     assert project.config.source_spec == f"folder:{folder}"

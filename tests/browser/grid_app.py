@@ -1,6 +1,10 @@
 """The grid on drawn images, for the tests of the browser: what it shows comes from the address bar.
 
 streamlit run tests/browser/grid_app.py -- LOG      then ?n=60&layout=strip&blind=1&locked=1&hostile=1&pending=1
+
+With ?switch=1 buttons change, in the same tab, the project (its log is LOG.other), the name and what the rows say;
+with ?far=1 the grid lies below the window; with ?full=1 nothing is stored for the address's reviewer while LOG.full
+is there.
 """
 
 import io
@@ -21,11 +25,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.review import inbox
 from core.review.decisions import Review
+from core.review.inbox import Receipt
 from pages.ui import grid
 
 CLASSES = ["boat", "clock", "cup", "fish", "flower", "house", "key", "star", "tree", "umbrella"]
 HOSTILE = '<img src=x onerror="window.hit=1">'
-LOG = Path(sys.argv[1])
+LATER = st.session_state.get("later", False)
+PROJECT = st.session_state.get("project", "sandbox")
+LOG = Path(sys.argv[1] + ("" if PROJECT == "sandbox" else f".{PROJECT}"))
 SCORES = (
     ("Gradient norm", "Length of the gradient of the loss.", 98.2),
     ("Self-confidence", "Probability of the given label out of sample.", 99.7),
@@ -40,6 +47,12 @@ SCORES = (
 
 def classes() -> list[str]:
     return [HOSTILE, *CLASSES[1:]] if "hostile" in st.query_params else CLASSES
+
+
+def later(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it is sent when its thumbnail has been made, and the budget and the scores are others."""
+    fresh = {"src": url(3, 7), "flagged": False, "suspicion": 12.5, "reason": "Another reason.", "rank": 399}
+    return {**row, **fresh, "top": row["top"][::-1]}
 
 
 def polygon(corners: int, turn: float, inner: float = 1.0) -> list[tuple[float, float]]:
@@ -78,7 +91,8 @@ def drawn(kind: int, seed: int, side: int) -> bytes:
 
 def rows_of(count: int, blind: bool) -> list[dict[str, Any]]:
     names = classes()
-    return [row(place, names, blind) for place in range(count)]
+    rows = [row(place, names, blind) for place in range(count)]
+    return [*map(later, rows[:8]), *rows[8:]] if LATER else rows
 
 
 def row(place: int, names: list[str], blind: bool) -> dict[str, Any]:
@@ -160,12 +174,12 @@ def project() -> Any:
 @st.fragment
 def suspects(review: Review) -> None:
     asked = st.query_params
-    said = grid.sent("suspects")
-    receipt = inbox.accept(review, said.outbox).plain()
+    owner = f"{PROJECT}|{review.reviewer}"
+    said = grid.sent("suspects").of(owner)
+    full = "full" in asked and review.reviewer == asked.get("who") and Path(f"{LOG}.full").exists()
+    receipt = (Receipt(failed="the disk is full") if full else inbox.accept(review, said.outbox)).plain()
     if slow := float(asked.get("slow", 0)):
         time.sleep(slow)
-    if "full" in asked and Path(f"{LOG}.full").exists():
-        receipt = {"stored": [], "refused": {}, "failed": "the disk is full"}
     rows = rows_of(int(asked.get("n", 60)), "blind" in asked)
     start = int(asked.get("from", 0))
     rows = rows[start:]
@@ -174,28 +188,39 @@ def suspects(review: Review) -> None:
     grid.grid(
         rows,
         key="suspects",
-        owner="sandbox|" + review.reviewer,
+        owner=owner,
         decisions=inbox.state_of(review.current(), ids),
         history=inbox.history(review, ids),
         receipt=receipt,
-        classes=classes(),
+        classes=classes()[::-1] if LATER else classes(),
         detail=evidence(focused, review) if focused and "plain" not in asked else None,
         focus=asked.get("id"),
         read_only="This project is open for reading only." if "locked" in asked else None,
         blind="blind" in asked,
         layout="strip" if asked.get("layout") == "strip" else "review",
     )
+    if "switch" in asked:
+        st.text(f"Opened {said.opened} {said.opened_number}")
 
 
 @st.fragment
 def leftovers(review: Review) -> None:
-    said = grid.sent("left")
-    grid.pending("left", "sandbox|" + review.reviewer, inbox.accept(review, said.outbox).plain())
+    owner = f"{PROJECT}|{review.reviewer}"
+    grid.pending("left", owner, inbox.accept(review, grid.sent("left").of(owner).outbox).plain())
 
 
 st.set_page_config(layout="wide", page_title="Grid", page_icon=Image.new("RGB", (16, 16), "#0b62b8"))
 st.html("<style>.stMainBlockContainer{padding-top:3.5rem;padding-bottom:0}</style>")
-REVIEW = Review(project(), reviewer=st.query_params.get("who", "ann"))
+REVIEW = Review(project(), reviewer=st.session_state.get("who") or st.query_params.get("who", "ann"))
+if "switch" in st.query_params:
+    for name in ("other", "sandbox"):
+        st.button(f"Project {name}", on_click=lambda name=name: st.session_state.update(project=name))
+    st.button("As bea", on_click=lambda: st.session_state.update(who="bea"))
+    st.button("Later", on_click=lambda: st.session_state.update(later=True))
+if "far" in st.query_params:
+    st.expander("More").text("Text")
+    st.button("Far")
+    st.html("<div style='height: 1500px'></div>")
 if "pending" in st.query_params:
     st.text("Another page")
     leftovers(REVIEW)

@@ -19,6 +19,7 @@ import streamlit as st  # noqa: E402
 from core.review.points import MapData, inside  # noqa: E402
 from pages.ui import charts, map_view  # noqa: E402
 
+PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">**a**"
 
 
@@ -80,7 +81,10 @@ def main() -> None:
         name = map_view.hovered("map", known)
         answer = None
         if name is not None:
-            answer = map_view.Answer(name, None, f"{HOSTILE} → dog?", "suspicion 97", f"Labelled {HOSTILE}.", name)
+            asked = st.session_state.setdefault("asked", {})
+            asked[name] = asked.get(name, 0) + 1
+            src = PICTURE if asked[name] > 1 else None  # the first time there is no thumbnail yet
+            answer = map_view.Answer(name, src, f"{HOSTILE} → dog?", "suspicion 97", f"Labelled {HOSTILE}.", name)
         map_view.hover("map", answer, stamp=colour)
 
     selection()

@@ -7,12 +7,16 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import streamlit as st
 
+from core.review.decisions import Review
+from core.review.inbox import Receipt
 from core.review.log import DecisionLog
-from pages.ui import grid
+from pages.ui import cached, grid, large, session
 
 HERE = Path(__file__).parent
 HOSTILE = '<img src=x onerror="window.hit=1">'
@@ -76,9 +80,78 @@ def clean(log: Path) -> None:
 
 def test_what_the_browser_says_is_read_with_care() -> None:
     event = {"event_id": "e"}
-    said = grid.read({"outbox": [event, 3, None], "focus": "a.png", "opened": 7, "n": "t.1", "more": 1})
-    assert said == grid.Sent((event,), "a.png", None, "t.1")
-    assert grid.read(None) == grid.read([1]) == grid.read({"outbox": "x"}) == grid.Sent()
+    said = grid.read({"outbox": [event, 3, None], "focus": "a.png", "opened": 7, "n": "t.1", "owner": "o", "more": 1})
+    assert said == grid.Sent((event,), "a.png", None, "t.1", owner="o")
+    assert grid.read(None) == grid.read([1]) == grid.read({"outbox": "x", "owner": 3}) == grid.Sent()
+    assert grid.read({"opened": {"id": "a.png", "n": "1"}}) == grid.Sent(opened="a.png", opened_number="1")
+    assert grid.read({"opened": {"id": 3, "n": ["1"]}}) == grid.read({"opened": "a.png"}) == grid.Sent()
+
+
+def test_what_was_said_to_another_owner_is_not_heard() -> None:
+    said = grid.Sent(({"event_id": "e"},), "a.png", "a.png", "t.1", "mine", "1")
+    assert said.of("mine") is said
+    assert said.of("another's") == grid.Sent().of("mine") == grid.Sent()
+
+
+IDS = ("a.png", "b.png")
+
+
+@pytest.fixture
+def review(tmp_path: Path) -> Review:
+    (tmp_path / "project").mkdir()
+    return Review.of(
+        ("cat", "dog"), dict.fromkeys(IDS, "cat"), (), tmp_path / "project" / "review.sqlite", reviewer="ann"
+    )
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """`says(owner)`: the browser has spoken, to the project and reviewer of that name."""
+    state: dict[str, Any] = {}
+    monkeypatch.setattr(session, "keep", state.__setitem__)
+    monkeypatch.setattr(session, "kept", lambda name, default=None: state.get(name, default))
+    monkeypatch.setattr(session, "query", lambda _name: "")
+    monkeypatch.setattr(session, "set_query", lambda **_more: None)
+    event = {"event_id": "e", "kind": "decide", "batch": "b", "sample_id": "a.png", "action": "exclude", "label": None}
+
+    def says(owner: str) -> None:
+        monkeypatch.setattr(grid, "sent", lambda _key: grid.Sent((event,), "b.png", "b.png", "t.1", owner, "1"))
+
+    return says
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "mine"), [("project", "ann", True), ("elsewhere", "ann", False), ("project", "bea", False)]
+)
+def test_a_decision_goes_into_the_log_it_was_made_for(
+    review: Review, says: Callable[[str], None], tmp_path: Path, folder: str, name: str, mine: bool
+) -> None:
+    findings: Any = SimpleNamespace(samples={"suspicion": None})
+    says(large.owner(cast("Any", SimpleNamespace(folder=tmp_path / folder)), name))
+    receipt = large.received("k", review, findings)
+    assert receipt == (Receipt(stored=("e",)) if mine else Receipt())
+    assert review.log.path.exists() == mine
+    assert large.said("k", review).opened == ("b.png" if mine else None)
+    assert large.focused("k", IDS) == ("b.png" if mine else "a.png")
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_leftovers_go_into_the_log_they_were_made_for(
+    review: Review, says: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, mine: bool
+) -> None:
+    project: Any = SimpleNamespace(folder=review.log.path.parent)
+    drawn: list[Any] = []
+    monkeypatch.setattr(session, "read_only", lambda: None)
+    monkeypatch.setattr(session, "reviewer", lambda: "ann")
+    monkeypatch.setattr(cached, "review", lambda *_told, **_more: review)
+    monkeypatch.setattr(st, "fragment", lambda body: body)
+    monkeypatch.setattr(st, "rerun", lambda: None)
+    monkeypatch.setattr(grid, "pending", lambda *told: drawn.append(told))
+    says(large.owner(project, "ann" if mine else "bea"))
+    large.late("k", project, None)
+    stored = ["e"] if mine else []
+    assert drawn == [("k", large.owner(project, "ann"), {"stored": stored, "refused": {}, "failed": None})]
+    assert review.log.path.exists() == mine
 
 
 def test_decisions_are_packed_by_place() -> None:
@@ -558,3 +631,195 @@ def test_no_fast_run_of_the_page_moves_what_is_seen(page: Any, open_grid: Any) -
     page.locator(".more .trio").wait_for()
     assert page.locator(".card").first.evaluate("node => node === window.kept")
     assert page.locator(".list").evaluate("node => node === node.getRootNode().activeElement")
+
+
+# Whose decisions they are.
+
+
+def waits(page: Any) -> str:
+    """What is said about decisions of another owner."""
+    page.locator(".panel .status.others").wait_for()
+    return str(page.locator(".panel .status").inner_text())
+
+
+def test_another_project_in_the_same_tab_gets_no_decision(page: Any, open_grid: Any, log: Path) -> None:
+    other = Path(f"{log}.other")
+    open_grid(page, "switch=1&plain=1")
+    press(page, "x")
+    badge(page, 0, "✕ out")
+    saved(page)
+    page.get_by_role("button", name="Project other").click()
+    badge(page, 0, "")
+    page.locator(".card").nth(5).click()
+    press(page, "k")
+    until(lambda: len(decided(other)) == 1)
+    saved(page)
+    assert decided(other) == [(ids(page)[5], "keep", None)]
+    assert decided(log) == [(ids(page)[0], "exclude", None)]
+
+
+def test_another_name_in_the_same_tab_gets_no_decision(page: Any, open_grid: Any, log: Path, who: str) -> None:
+    full = Path(f"{log}.full")
+    full.touch()
+    open_grid(page, f"switch=1&plain=1&full=1&who={who}")
+    press(page, "x")
+    page.get_by_text("not saved yet: the disk is full, kept in this browser").first.wait_for()
+    page.get_by_role("button", name="As bea").click()
+    assert waits(page) == "saved; 1 decision of another project or name waits in this browser"
+    page.locator(".card").nth(5).click()
+    press(page, "k")
+    until(lambda: len(decided(log)) == 1)
+    assert [(e["sample_id"], e["reviewer"]) for e in DecisionLog(log).events()] == [(ids(page)[5], "bea")]
+    page.wait_for_function("() => Object.keys(localStorage).every((key) => !key.endsWith('|bea'))")
+    full.unlink()
+    page.reload()
+    until(lambda: len(decided(log)) == 2)
+    saved(page)
+    assert [(e["sample_id"], e["reviewer"]) for e in DecisionLog(log).events()][1] == (ids(page)[0], who)
+
+
+def test_unsent_decisions_of_another_owner_are_told_and_sent_when_it_is_back(
+    page: Any, open_grid: Any, app: Any, log: Path, who: str
+) -> None:
+    page.goto(f"{app}/_stcore/health")
+    event = {"kind": "decide", "sample_id": "train/key/00000.png", "action": "exclude", "label": None}
+    lists = {f"dead|other|{who}": ["e1", "e2"], "dead|sandbox|another": ["e2", "e3"]}
+    for place, names in lists.items():
+        events = [{**event, "event_id": name, "batch": name} for name in names]
+        page.evaluate(
+            "([place, list]) => localStorage.setItem('gradsift.outbox.' + place, list)", [place, json.dumps(events)]
+        )
+    open_grid(page, "switch=1&plain=1")
+    assert waits(page) == "saved; 3 decisions of another project or name wait in this browser"
+    page.get_by_role("button", name="Project other").click()
+    page.locator(".panel .status:text('saved; 2 decisions')").wait_for()
+    assert {e["event_id"] for e in DecisionLog(Path(f"{log}.other")).events()} == {"e1", "e2"}
+    page.evaluate("localStorage.removeItem('gradsift.outbox.dead|sandbox|another')")
+    page.locator(".panel .status:text-is('saved')").wait_for()
+    assert not log.exists()
+
+
+def test_without_a_grid_a_change_of_project_brings_in_what_waits_for_it(
+    page: Any, app: Any, log: Path, who: str
+) -> None:
+    page.goto(f"{app}/_stcore/health")
+    event = {"kind": "decide", "sample_id": "train/key/00000.png", "action": "exclude", "label": None}
+    kept = json.dumps([{**event, "event_id": "e1", "batch": "b1"}])
+    page.evaluate("([place, list]) => localStorage.setItem(place, list)", [f"gradsift.outbox.dead|other|{who}", kept])
+    page.goto(f"{app}/?who={who}&pending=1&switch=1")
+    page.get_by_role("button", name="Project other").click()
+    until(lambda: len(decided(Path(f"{log}.other"))) == 1)
+    page.wait_for_function("() => Object.keys(localStorage).every((key) => !key.startsWith('gradsift.outbox'))")
+    assert not log.exists()
+
+
+# What arrives later.
+
+
+def test_what_arrives_later_is_shown_and_moves_nothing(page: Any, open_grid: Any, log: Path) -> None:
+    open_grid(page, "switch=1&n=120")
+    cards = page.locator(".card")
+    assert cards.nth(7).locator(".nopic").count() == 1
+    names, label = ids(page), page.locator(".panel .act.relabel .words").inner_text().removeprefix("Relabel ")
+    press(page, "r")
+    saved(page)
+    cards.nth(2).click()
+    cards.nth(4).click(modifiers=["Shift"])
+    on_panel(page, 4)
+    page.locator(".list").evaluate("node => { node.scrollTop = 90; window.kept = [...node.querySelectorAll('.card')] }")
+    page.get_by_role("button", name="Later").click()
+    cards.nth(7).locator("img").wait_for()
+    assert cards.nth(0).locator(".figure").inner_text() == "12.5"
+    assert cards.nth(0).locator(".susp.calm").count() == 1
+    page.locator(".panel .reason:text-is('Another reason.')").wait_for()
+    assert page.locator(".panel .digit .words").nth(0).inner_text() != label
+    badge(page, 0, f"⇄ {label}")
+    assert ids(page) == names
+    assert current(page) == 4
+    assert page.locator(".card[aria-selected=true]").count() == 3
+    assert page.locator(".list").evaluate("node => node.scrollTop") == 90
+    same = "node => [...node.querySelectorAll('.card')].map((card, place) => card === window.kept[place])"
+    assert page.locator(".list").evaluate(same) == [False] * 8 + [True] * 112
+    cards.nth(2).click()
+    cards.nth(4).click(modifiers=["Shift"])
+    press(page, "x")
+    saved(page)
+    assert held(log) == {names[0]: ("relabel", label), **dict.fromkeys(names[2:5], ("exclude", None))}
+    assert badges(page)[:6] == [f"⇄ {label}", "", "✕ out", "✕ out", "✕ out", ""]
+
+
+def test_each_click_is_told_also_the_second_on_the_same_image(page: Any, open_grid: Any) -> None:
+    open_grid(page, "switch=1&plain=1")
+    name, told = ids(page)[3], page.get_by_text("Opened ")
+    page.locator(".card").nth(3).click()
+    until(lambda: told.inner_text().startswith(f"Opened {name} "))
+    first = told.inner_text()
+    press(page, "ArrowRight", "k")
+    saved(page)
+    assert told.inner_text() == first
+    page.locator(".card").nth(3).click()
+    until(lambda: told.inner_text() != first)
+    assert told.inner_text().startswith(f"Opened {name} ")
+
+
+# Nothing is decided out of sight.
+
+UNSEEN = "The image was out of sight and is shown now."
+BLUR = """() => { let node = document.activeElement;
+  while (node?.shadowRoot?.activeElement) node = node.shadowRoot.activeElement; node.blur() }"""
+
+
+def scrolled(page: Any, place: int) -> float:
+    """Where the page's scroller brought the top of a card, in pixels of the window."""
+    return float(page.locator(".card").nth(place).evaluate("node => node.getBoundingClientRect().top"))
+
+
+def to_top(page: Any) -> None:
+    page.locator("[data-testid=stMain]").evaluate("node => { node.scrollTop = 0 }")
+
+
+@pytest.mark.parametrize("layout", ["review", "strip"])
+@pytest.mark.parametrize("where", ["page", "button", "grid"])
+def test_a_key_on_an_image_out_of_sight_shows_it_first(
+    page: Any, open_grid: Any, log: Path, where: str, layout: str
+) -> None:
+    open_grid(page, f"far=1&layout={layout}")
+    to_top(page)
+    if where == "page":
+        page.evaluate(BLUR)
+    elif where == "button":
+        page.get_by_role("button", name="Far").focus()
+    assert scrolled(page, 0) > 900
+    press(page, "x")
+    page.locator(f".live:text('{UNSEEN}')").wait_for(state="attached")
+    page.locator(f".notice:visible:text('{UNSEEN}')").wait_for()
+    assert 0 < scrolled(page, 0) < 800
+    assert page.locator(".card.waiting, .badge:not(:empty)").count() == 0
+    press(page, "k")
+    until(lambda: len(decided(log)) == 1)
+    saved(page)
+    assert decided(log) == [(ids(page)[0], "keep", None)]
+
+
+def test_a_key_on_another_control_is_that_control_s(page: Any, open_grid: Any, log: Path) -> None:
+    open_grid(page, "far=1")
+    page.locator("summary").first.focus()
+    to_top(page)
+    press(page, *"x1z")
+    assert scrolled(page, 0) > 900
+    page.locator(".card").nth(3).click()
+    page.locator("summary").first.evaluate("node => node.focus({ preventScroll: true })")
+    press(page, "x", "1")
+    page.locator(".card").nth(4).click()
+    press(page, "k")
+    until(lambda: len(decided(log)) > 0)
+    saved(page)
+    assert decided(log) == [(ids(page)[4], "keep", None)]
+
+
+def test_in_a_low_window_the_keys_stay_in_sight(page: Any, open_grid: Any, log: Path) -> None:
+    page.set_viewport_size({"width": 1000, "height": 270})
+    open_grid(page, "layout=strip&n=40")
+    press(page, *["x"] * 40)
+    saved(page)
+    assert [sample for sample, _, _ in decided(log)] == ids(page)

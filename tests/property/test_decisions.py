@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ from core.review.decisions import Review
 from tests.fake_project import FakeProject, manifest_rows
 
 IDS = ["a", "b", "c", "d"]
+LABEL = {"a": "dog", "b": "fox", "c": "cat", "d": "dog"}
 DECISION = st.dictionaries(
     st.sampled_from(IDS), st.sampled_from(["keep", "exclude", "unsure", "undecided"]), min_size=1, max_size=3
 )
@@ -76,6 +79,40 @@ def test_any_sequence_equals_the_slow_twin(steps: list[tuple[str, dict[str, str]
         review = Review(project, reviewer="eve")
         assert state(review) == model.state()
         assert [batch["in_effect"] for batch in review.batches()] == model.in_effect[::-1]
+
+
+LABELLED = st.dictionaries(
+    st.sampled_from(IDS), st.sampled_from(["keep", "relabel", "unsure", "undecided"]), min_size=1, max_size=3
+)
+LATE = st.tuples(st.just("late"), LABELLED)  # joins a batch that is there, perhaps one that was undone
+ADDED = st.tuples(st.sampled_from(["ann", "bob"]), st.one_of(LABELLED, st.sampled_from(["undo", "redo"])))
+LOOK = st.just("look")
+
+
+@given(st.lists(st.one_of(ADDED, LATE, LOOK, LOOK), max_size=20))
+@settings(deadline=None, max_examples=80)
+def test_what_was_read_bit_by_bit_is_what_is_read_at_once(steps: list[tuple[str, dict[str, str] | str] | str]) -> None:
+    """`current` reads only what is new where it can: the same rows, order and types as a first reading."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = FakeProject(Path(folder), manifest_rows(IDS))
+        held, batches = Review(project, reviewer="eve"), list[str]()
+        for step in steps:
+            if isinstance(step, str):
+                pd.testing.assert_frame_equal(held.current(), Review(project, reviewer="eve").current())
+                continue
+            who, what = step
+            review = Review(project, reviewer="ann" if who == "late" else who)
+            if isinstance(what, str):
+                with suppress(DecisionError):
+                    getattr(review, what)()
+                continue
+            rows = [{"sample_id": s, "action": a, "label": LABEL[s] if a == "relabel" else None, "note": s * 2}
+                    for s, a in what.items()]  # fmt: skip
+            batch = batches[0] if who == "late" and batches else None
+            batches += [review.log.append(rows, reviewer=review.reviewer, batch=batch)] if who != "bob" else []
+            if who == "bob":
+                review.decide_many(rows)
+        pd.testing.assert_frame_equal(held.current(), Review(project, reviewer="eve").current())
 
 
 @given(st.lists(DECISION, max_size=4), DECISION)

@@ -11,6 +11,7 @@ import pytest
 from core.review.points import REST, MapData
 from pages.ui import charts
 from pages.ui.map_view import polygon
+from pages.ui.map_view.polygon import Lasso
 from pages.ui.map_view.view import View, budgets, places, rankings
 
 HOSTILE = "<b>cat</b><br><a href='x'>&"
@@ -172,12 +173,19 @@ def _area(outline: list[list[float]]) -> float:
 
 def test_an_address_holds_an_outline() -> None:
     short = polygon.shortened([[-12.3456789, 0.00012345], [3.0, 4.5], [100000.0, -7.25]])
-    assert polygon.read(polygon.written("features", short)) == ("features", short)
-    assert len(polygon.written("gradients", [[-12.345, -12.345]] * polygon.CORNERS)) < 1_000
+    lasso = Lasso("features", "0a1b2c", short)
+    assert polygon.read(polygon.written(lasso)) == lasso
+    longest = Lasso("gradients", "ffffff", [[-12.345, -12.345]] * polygon.CORNERS)
+    assert len(polygon.written(longest)) < 1_000
 
 
 @pytest.mark.parametrize(
-    "text", ["", "g", "x_0,0_1,0_1,1", "g_0,0_1,0", "g_0,0_1,0_1", "g_0,0_1,nan_1,1", "g_<b>", "_"]
+    "text",
+    [
+        "", "g", "g-", "x-0a1b2c_0,0_1,0_1,1", "g-0a1b2c_0,0_1,0", "g-0a1b2c_0,0_1,0_1", "g-0a1b2c_0,0_1,nan_1,1",
+        "g-0a1b2c_<b>", "_", "g_0,0_1,0_1,1", "g-0a1b2_0,0_1,0_1,1", "g-0a1b2cd_0,0_1,0_1,1", "g-0A1B2C_0,0_1,0_1,1",
+        "g_1,2_3",
+    ],
 )
 def test_an_address_that_cannot_be_read_is_none(text: str) -> None:
     assert polygon.read(text) is None

@@ -438,6 +438,35 @@ def test_the_last_answer_is_kept_until_anybody_decides(review: Review, project: 
     assert review.log.mark() == marks[-1]
 
 
+def test_after_a_decision_only_what_is_new_is_read(
+    review: Review, project: FakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review.decide(["a.png", "b.png"], "keep")
+    review.current()
+    read: list[str] = []
+    whole = DecisionLog.current
+    monkeypatch.setattr(DecisionLog, "current", lambda log: read.append("whole") or whole(log))
+    Review(project, reviewer="bob").decide("a.png", "exclude")
+    assert list(review.current()["action"].items()) == [("b.png", "keep"), ("a.png", "exclude")]
+    review.decide("b.png", "undecided")
+    assert actions(review) == {"a.png": "exclude"}
+    assert read == []
+    review.undo()
+    assert actions(review) == {"b.png": "keep", "a.png": "exclude"}
+    assert read == ["whole"]
+
+
+def test_another_log_in_the_place_of_the_first_is_read_anew(review: Review, tmp_path: Path) -> None:
+    review.decide("a.png", "keep")
+    review.current()
+    (tmp_path / "other").mkdir()
+    other = FakeProject(tmp_path / "other", manifest_rows(IDS))
+    for name in ("b.png", "c.png"):
+        Review(other, reviewer="bob").decide(name, "exclude")
+    other.review_path.replace(review.log.path)
+    assert actions(review) == {"b.png": "exclude", "c.png": "exclude"}
+
+
 def test_a_log_that_stays_open_is_read_by_others_and_closed_with_its_owner(project: FakeProject) -> None:
     review = Review(project, reviewer="ann")
     review.log.stay_open()

@@ -1,14 +1,17 @@
 """The grid of images on which labels are decided: a Streamlit component, and the way its decisions come to Python.
 
-    said = grid.sent("suspects")                       # what the browser says: outbox, focus, opened
+    said = grid.sent("suspects").of(owner)             # what the browser says: outbox, focus, opened
     receipt = inbox.accept(review, said.outbox, ...)   # into the log
-    grid.grid(rows, key="suspects", owner=..., decisions=..., history=..., receipt=receipt, ...)
+    grid.grid(rows, key="suspects", owner=owner, decisions=..., history=..., receipt=receipt, ...)
 
 Call both in one `st.fragment`, `sent` first. The component has three mounts: the *stage* holds code, rows and images,
-and is sent once per page of rows; the *wire* carries decisions and acknowledgements with every answer; the *detail*
+and is sent when one of them changes; the *wire* carries decisions and acknowledgements with every answer; the *detail*
 carries the evidence of the focused image. The browser shows a decision at once, keeps it in an outbox in
 `localStorage`, and sends the whole outbox until Python acknowledges it, so a repeat must be harmless: store by
 `event_id`.
+
+Streamlit keeps the last message while the session lasts, also when the person goes to another project or takes another
+name. Each message says whose it is, and `Sent.of` drops one that is not the owner's: decisions go into one log only.
 
 `pending` is the same protocol without a picture, for pages that have no grid.
 """
@@ -43,16 +46,27 @@ class Sent:
         focus: the sample id in focus, once the focus has rested; unchecked input.
         opened: the sample id clicked last; unchecked input.
         number: names this message; the answer carries it back.
+        owner: whose outbox this is, as `grid` or `pending` was told.
+        opened_number: another for each click, so that a second click on the same image is seen.
     """
 
     outbox: tuple[Mapping[str, Any], ...] = ()
     focus: str | None = None
     opened: str | None = None
     number: str | None = None
+    owner: str | None = None
+    opened_number: str | None = None
+
+    def of(self, owner: str) -> Sent:
+        """The message if it is `owner`'s, else an empty one."""
+        return self if self.owner == owner else Sent()
 
 
 def sent(key: str) -> Sent:
-    """What the grid (or `pending`) of `key` said last; empty before it has spoken. Call it before `grid`."""
+    """What the grid (or `pending`) of `key` said last; empty before it has spoken. Call it before `grid`.
+
+    It may be another owner's, of before a change of project or name: see `Sent.of`.
+    """
     state = st.session_state.get(f"{key}-wire")
     return read(state.get("say") if isinstance(state, Mapping) else None)
 
@@ -63,7 +77,9 @@ def read(said: object) -> Sent:
         return Sent()
     outbox = said.get("outbox")
     events = tuple(e for e in outbox if isinstance(e, Mapping)) if isinstance(outbox, list) else ()
-    return Sent(events, _text(said.get("focus")), _text(said.get("opened")), _text(said.get("n")))
+    clicked = said.get("opened")
+    opened, click = (_text(clicked.get(part)) for part in ("id", "n")) if isinstance(clicked, Mapping) else (None, None)
+    return Sent(events, _text(said.get("focus")), opened, _text(said.get("n")), _text(said.get("owner")), click)
 
 
 def grid(
@@ -87,10 +103,10 @@ def grid(
     Args:
         rows: the page of images (`core.review.gallery.cards`), each with `src`, a data URL or None.
         key: one per grid of the app.
-        owner: whose outbox this is: project, run and reviewer.
+        owner: whose outbox this is: project and reviewer.
         decisions: `core.review.inbox.state_of` the rows.
         history: `core.review.inbox.history` of the rows.
-        receipt: what `core.review.inbox.accept` made of `sent(key).outbox`; None for nothing.
+        receipt: what `core.review.inbox.accept` made of the outbox; None for nothing.
         classes: the class names of the project.
         detail: `core.review.detail.detail` of the focused image, with `images` (id to data URL) and `history`.
         focus: the image to put the focus on; obeyed when it changes and is not `sent(key).focus`, so it may stay as it
@@ -100,7 +116,7 @@ def grid(
         layout: "review" with the large view, "strip" without it, for a narrow column.
         height: pixels; None takes what is left of the window.
     """
-    said = sent(key)
+    said = sent(key).of(owner)
     stage = {
         "key": key,
         "owner": owner,
@@ -110,11 +126,12 @@ def grid(
         "layout": layout,
         "height": height,
     }
-    page = _digest([owner, blind, layout, height, *[(row["id"], row.get("suggested")) for row in rows]])
+    page = _digest(stage)
     places = {str(row["id"]): place for place, row in enumerate(rows)}
     wire = {
         "grid": key,
         "part": "wire",
+        "owner": owner,
         "page": page,
         "n": said.number,
         "decisions": packed(
@@ -138,7 +155,8 @@ def pending(key: str, owner: str, receipt: Mapping[str, Any] | None = None, read
 
     Use `sent(key)` and `core.review.inbox.accept` before it, as with `grid`, in a fragment.
     """
-    wire = {"grid": key, "part": "wire", "n": sent(key).number, **_receipt(receipt), "readOnly": read_only}
+    wire = {"grid": key, "part": "wire", "owner": owner, "n": sent(key).of(owner).number, "readOnly": read_only}
+    wire |= _receipt(receipt)
     with st.container(key=f"{key}-pending", gap=None):
         _components()["pending"](key=f"{key}-stage", data={"key": key, "owner": owner})
         _components()["wire"](key=f"{key}-wire", data=wire, on_say_change=_nothing)

@@ -49,7 +49,7 @@ class Outbox {
   // Takes over what tabs that are gone left behind for the same owner; tells whether there was any.
   adopt() {
     let found = false;
-    for (const place of places(this.owner)) {
+    for (const place of places((owner) => owner === this.owner)) {
       const tab = place.slice(OUTBOX.length, place.indexOf("|"));
       const seen = Number(read(ALIVE + tab)) || 0;
       if (tab === shared.tab || Date.now() - seen < DEAD) continue;
@@ -99,12 +99,23 @@ function outboxOf(owner) {
   return (shared.boxes[owner] ??= new Outbox(owner));
 }
 
-function places(owner) {
+// The lists in this browser whose owner fits.
+function places(fits) {
   try {
-    return Object.keys(localStorage).filter((key) => key.startsWith(OUTBOX) && ownerOf(key) === owner);
+    return Object.keys(localStorage).filter((key) => key.startsWith(OUTBOX) && fits(ownerOf(key)));
   } catch {
     return [];
   }
+}
+
+// How many decisions lie in this browser for owners other than `owner`: nothing here may send them.
+function others(owner) {
+  const foreign = (one) => one !== owner;
+  const boxes = Object.values(shared.boxes).filter((box) => foreign(box.owner));
+  const known = new Set(boxes.map((box) => box.place));
+  const stored = places(foreign).filter((place) => !known.has(place));
+  const events = [...boxes.map((box) => box.events), ...stored.map((place) => parsed(read(place)))].flat();
+  return new Set(events.map((event) => event?.event_id).filter(Boolean)).size;
 }
 
 function ownerOf(place) {
@@ -139,6 +150,7 @@ class Courier {
     Object.assign(this, { key, box, changed, extra: {}, count: 0, tries: 0, failed: null, since: 0, ended: false });
     this.sentId = "";
     this.resendAt = 0;
+    this.others = others(box.owner);
     this.adopted = () => (adopted(), this.soon());
     box.listeners.add(this.adopted);
     this.clock = setInterval(() => this.watch(), 500);
@@ -146,6 +158,11 @@ class Courier {
 
   get part() {
     return post.parts[this.key + "/wire"];
+  }
+
+  // Whether the shim is there and speaks for this owner: after a change of project it may be the next one's.
+  get mine() {
+    return this.part?.owner === this.box.owner;
   }
 
   get waiting() {
@@ -160,16 +177,17 @@ class Courier {
     clearTimeout(this.timer);
     this.timer = null;
     const part = this.part;
-    if (!part || this.ended) return;
+    if (!this.mine || this.ended) return;
     this.sentId = shared.tab.slice(0, 8) + "." + this.key + "." + ++this.count;
     const outbox = part.readOnly ? [] : this.box.load();
     if (outbox.length && !this.since) this.since = Date.now();
     this.resendAt = Date.now() + Math.min(15000, 1500 * 2 ** this.tries++);
-    part.say({ ...this.extra, n: this.sentId, outbox });
+    part.say({ ...this.extra, n: this.sentId, owner: this.box.owner, outbox });
   }
 
   // Takes the answer; returns the refusals of events that were still waiting here.
   answer() {
+    if (!this.mine) return [];
     const { stored, refused, failed } = this.part;
     const waiting = new Set(this.box.events.map((event) => event.event_id));
     const told = Object.entries(refused).filter(([id]) => waiting.has(id));
@@ -189,11 +207,18 @@ class Courier {
 
   watch() {
     if (this.box.events.length && !this.part?.readOnly && Date.now() >= this.resendAt) this.send();
+    this.others = others(this.box.owner);
     this.changed();
   }
 
-  // The state of the outbox in words: [kind, text].
-  status() {
+  // The state of the outbox in words: [kind, text]; `told` stands for that of the own events.
+  status(told = this.own()) {
+    if (!this.others) return told;
+    const [count, wait] = this.others === 1 ? ["1 decision", "waits"] : [`${this.others} decisions`, "wait"];
+    return [`${told[0]} others`, `${told[1]}; ${count} of another project or name ${wait} in this browser`];
+  }
+
+  own() {
     const count = this.box.events.length;
     if (!count) return ["saved", "saved"];
     if (this.part?.readOnly) return ["late", `${count} kept in this browser, not sent: read-only`];

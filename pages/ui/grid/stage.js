@@ -56,9 +56,10 @@ class Grid {
     return this.part?.readOnly ?? null;
   }
 
-  // A mount, or the same mount again: builds only what is new.
+  // A mount, or the same mount again: builds only what is new. The same images in the same order stay as they are.
   mount(data) {
-    if (this.owner !== data.owner) {
+    const other = this.owner !== data.owner;
+    if (other) {
       this.courier?.end();
       this.owner = data.owner;
       this.box = outboxOf(data.owner);
@@ -66,8 +67,17 @@ class Grid {
     }
     if (this.page === data.page) return;
     const first = this.page === undefined;
+    const same = !first && !other && this.layout === data.layout && alike(this.rows, data.rows);
+    const { rows, blind } = this;
     Object.assign(this, { page: data.page, rows: data.rows, classes: data.classes, blind: data.blind });
-    Object.assign(this, { layout: data.layout, height: data.height, at: 0, anchor: null, notice: "" });
+    Object.assign(this, { layout: data.layout, height: data.height });
+    if (same) this.renew(rows, blind !== data.blind);
+    else this.begin();
+    if (first) this.courier.soon();
+  }
+
+  begin() {
+    Object.assign(this, { at: 0, anchor: null, notice: "" });
     this.places = new Map(this.rows.map((row, index) => [row.id, index]));
     this.chosen = new Set();
     this.build();
@@ -78,11 +88,36 @@ class Grid {
     this.fit();
     const busy = editable(deepFocus());
     if (!busy) this.list.focus({ preventScroll: true });
-    if (first) this.courier.soon();
+  }
+
+  // The same images with other pictures, figures or classes: focus, choice and scroll stay.
+  renew(before, all) {
+    const [held, { scrollTop }] = [deepFocus(), this.list];
+    this.dress();
+    this.rows = this.rows.map((row, index) => {
+      if (!all && JSON.stringify(row) === JSON.stringify(before[index])) return before[index];
+      const node = card(row, index, this.blind);
+      this.cards[index].replaceWith(node);
+      this.cards[index] = node;
+      return row;
+    });
+    this.choose(this.chosen);
+    this.cards[this.at]?.classList.add("cur");
+    this.mark(this.rows.map((row) => row.id));
+    this.zoom.stage.dataset.id = "";
+    this.large();
+    this.reset();
+    this.fit();
+    this.list.scrollTop = scrollTop;
+    if (held && !held.isConnected) this.list.focus({ preventScroll: true });
+  }
+
+  dress() {
+    this.frame.className = "gs " + this.layout + (this.blind ? " blind" : "");
   }
 
   build() {
-    this.frame.className = "gs " + this.layout + (this.blind ? " blind" : "");
+    this.dress();
     this.panel.node.hidden = this.layout === "strip" || !this.rows.length;
     if (this.layout === "strip" && this.rows.length) this.main.append(this.stripNow, this.stripNotice, this.strip.node);
     else [this.stripNow, this.stripNotice, this.strip.node].forEach((node) => node.remove());
@@ -150,7 +185,7 @@ class Grid {
   }
 
   status() {
-    const told = this.locked && !this.box.events.length ? ["", "read-only"] : this.courier.status();
+    const told = this.courier.status(this.locked && !this.box.events.length ? ["", "read-only"] : undefined);
     [this.panel.actions, this.strip, this.zoom.actions].forEach((actions) => actions.say(told));
   }
 
@@ -199,6 +234,12 @@ class Grid {
     this.stripNow.replaceChildren(make("span", "why", blind ? `Labelled ${row.given}.` : row.reason), choices);
   }
 
+  // Brings the focused card into the window, where the person went there.
+  follow() {
+    const node = this.cards[this.at];
+    if (node && !inSight(node, this.list)) node.scrollIntoView({ block: "nearest" });
+  }
+
   reveal(node) {
     const [top, bottom] = [node.offsetTop - 8, node.offsetTop + node.offsetHeight + 8];
     if (top < this.list.scrollTop) this.list.scrollTop = top;
@@ -238,6 +279,7 @@ class Grid {
       if (this.chosen.size) this.choose([]);
     }
     this.focus(index, { choose: extend });
+    this.follow();
   }
 
   columns() {
@@ -258,7 +300,7 @@ class Grid {
       this.focus(index);
       this.announce(`${chosen.size} chosen`);
     } else this.move(index, event.shiftKey);
-    this.courier.extra.focus = this.courier.extra.opened = this.row.id;
+    Object.assign(this.courier.extra, { focus: this.row.id, opened: { id: this.row.id, n: newId() } });
     this.courier.soon();
     this.list.focus({ preventScroll: true });
   }
@@ -270,7 +312,7 @@ class Grid {
     const [target, inside] = [event.composedPath()[0], event.composedPath().includes(this.frame)];
     if (editable(target) || (!inside && !this.listens(target))) return;
     const idle = target === this.list || target === document.body || target === this.zoom.node;
-    if (this.keys.open ? this.helped(event) : this.handle(event, inside || target === document.body, idle)) {
+    if (this.keys.open ? this.helped(event) : this.handle(event, inside ? null : target, idle)) {
       event.preventDefault();
       event.stopImmediatePropagation(); // R and C mean something to Streamlit, too
     }
@@ -287,14 +329,15 @@ class Grid {
     return event.key === "?";
   }
 
-  handle(event, near, idle) {
+  // `outside` is where the key was pressed, if not in the grid.
+  handle(event, outside, idle) {
     const { key, shiftKey: shift } = event;
-    const letter = letterOf(event);
-    if (letter in LETTERS) return event.repeat || this.act(LETTERS[letter]), true;
-    if (letter === "z") return event.repeat || this.turn(shift ? "redo" : "undo"), true;
-    if (letter === "y") return event.repeat || this.turn("redo"), true;
-    const digit = /^[1-9]$/.test(key) ? key : !shift && /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
-    if (digit) return event.repeat || this.digit(Number(digit) - 1), true;
+    const [near, decision] = [!outside || outside === document.body, this.decision(event)];
+    if (decision) {
+      if (outside && !plain(outside)) return false;
+      if (!event.repeat && this.seen(outside)) decision();
+      return true;
+    }
     if (key === "?") return this.keys.showModal(), true;
     if (this.zoom.shown && ["+", "=", "-", "0"].includes(key)) {
       return this.zoom.magnify({ "+": 1.4, "=": 1.4, "-": 1 / 1.4, 0: 0 }[key] * this.zoom.scale), true;
@@ -310,6 +353,28 @@ class Grid {
     if (key === "Home" || key === "End") return this.move(key === "Home" ? 0 : this.rows.length - 1, shift), true;
     if (key === "Enter" && idle) return this.zoom.toggle(), true;
     if (key === "Escape" && !this.zoom.shown && this.chosen.size) return this.move(this.at, false), true;
+    return false;
+  }
+
+  // What a letter or a digit asks for, or null.
+  decision(event) {
+    const letter = letterOf(event);
+    if (letter in LETTERS) return () => this.act(LETTERS[letter]);
+    if (letter === "z") return () => this.turn(event.shiftKey ? "redo" : "undo");
+    if (letter === "y") return () => this.turn("redo");
+    const place = /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
+    const digit = /^[1-9]$/.test(event.key) ? event.key : !event.shiftKey && place;
+    return digit ? () => this.digit(Number(digit) - 1) : null;
+  }
+
+  // Whether the person sees the image that a decision would fall on. Where not it is brought into the window, and the
+  // key has to be pressed again. The large view counts for keys pressed in the grid.
+  seen(outside) {
+    const node = this.cards[this.at];
+    if (!node || this.zoom.shown || inSight(node, this.list)) return true;
+    if (!outside && this.layout !== "strip" && inSight(this.panel.top)) return true;
+    node.scrollIntoView({ block: "center" });
+    this.remark("The image was out of sight and is shown now. Nothing was decided: press the key again.");
     return false;
   }
 
@@ -358,6 +423,7 @@ class Grid {
     const who = events.length === 1 ? events[0].sample_id : `${events.length} images`;
     this.announce(`${who}: ${what}. ${decided} of ${this.rows.length} on this page decided.`);
     this.focus(last + 1 < this.rows.length ? last + 1 : last);
+    this.follow();
   }
 
   turn(kind) {
@@ -409,6 +475,27 @@ function letterOf(event) {
   return foreign ? (/^Key([A-Z])$/.exec(event.code)?.[1] ?? "").toLowerCase() : "";
 }
 
+// Whether at least half of `node` is in the window, below Streamlit's bar, and not cut off by `scroller`.
+function inSight(node, scroller = null) {
+  const box = node.getBoundingClientRect();
+  const bar = document.querySelector('[data-testid="stHeader"]')?.getBoundingClientRect().bottom ?? 0;
+  const [top, left, bottom, right] = [bar, 0, innerHeight, innerWidth];
+  const cuts = [{ top, left, bottom, right }, ...(scroller ? [scroller.getBoundingClientRect()] : [])];
+  const high = Math.min(box.bottom, ...cuts.map((cut) => cut.bottom)) - Math.max(box.top, ...cuts.map((cut) => cut.top));
+  const wide = Math.min(box.right, ...cuts.map((cut) => cut.right)) - Math.max(box.left, ...cuts.map((cut) => cut.left));
+  return box.height > 0 && high > 0 && wide > 0 && 2 * high * wide >= box.height * box.width;
+}
+
+// Whether a key pressed on `node`, outside the grid, may decide: the page itself, or a button that is only a button.
+function plain(node) {
+  const page = 'html, body, [data-testid="stApp"], [data-testid="stAppViewContainer"], [data-testid="stMain"]';
+  return Boolean(node.matches?.(page + ', button:not([role]), button[role="button"]'));
+}
+
+function alike(rows, others) {
+  return rows.length === others.length && rows.every((row, index) => row.id === others[index].id);
+}
+
 function editable(node) {
   if (!node?.matches) return false;
   const typed = 'input, textarea, select, [contenteditable=""], [contenteditable="true"]';
@@ -434,8 +521,9 @@ export default function ({ data, parentElement }) {
   if (grid.part) grid.arrived("wire");
   if (grid.detail) grid.arrived("detail");
   return () => {
+    if (post.arrived[data.key] !== arrived) return; // mounted again since
     grid.end();
-    if (shared.grids[data.key] === grid) delete shared.grids[data.key];
-    if (post.arrived[data.key] === arrived) delete post.arrived[data.key];
+    delete shared.grids[data.key];
+    delete post.arrived[data.key];
   };
 }

@@ -20,7 +20,7 @@ class Card {
   hover(place) {
     this.place = place
     clearTimeout(this.pause)
-    if (place && this.known.has(place.id)) return this.show()
+    if (place && this.known.has(place.id)) return this.show(this.known.get(place.id))
     if (!place) return void (this.card.hidden = true)
     this.pause = setTimeout(() => this.set('hover', place.id), PAUSE)
   }
@@ -30,18 +30,18 @@ class Card {
     const answer = data.answer
     if (answer) {
       this.known.delete(answer.id)
-      this.known.set(answer.id, answer)
+      if (answer.src) this.known.set(answer.id, answer) // one without its picture is asked for again
       if (this.known.size > KEEP) this.known.delete(this.known.keys().next().value)
     }
     if (this.stamp !== data.stamp) { // another run, colour or decision: what was heard before is old
       this.stamp = data.stamp
-      this.known = new Map(answer ? [[answer.id, answer]] : [])
+      this.known = new Map(answer?.src ? [[answer.id, answer]] : [])
     }
-    if (this.place && answer?.id === this.place.id) this.show()
+    if (this.place && answer?.id === this.place.id) this.show(answer)
   }
 
-  show() {
-    const {card, place} = this, answer = this.known.get(place.id)
+  show(answer) {
+    const {card, place} = this
     const image = card.querySelector('img')
     card.querySelector('.gs-card-none').hidden = !!answer.src
     image.hidden = !answer.src

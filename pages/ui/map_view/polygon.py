@@ -8,8 +8,9 @@ images.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,6 +20,15 @@ MOST = 2_000  # corners that are taken from a browser
 CORNERS = 60  # corners that are kept
 FARTHEST = 1e6  # no map reaches as far
 _SPACES = {"g": "gradients", "f": "features"}
+_HEAD = re.compile(r"([gf])-([0-9a-f]{6})")
+
+
+class Lasso(NamedTuple):
+    """An outline with the map it was drawn on: its space, and six hexadecimal digits that tell its coordinates."""
+
+    space: str
+    map: str
+    outline: Outline
 
 
 def checked(value: Any) -> Outline | None:
@@ -84,20 +94,21 @@ def _distances(points: Any, start: Any, end: Any) -> Any:
     return np.abs(along[0] * (points[:, 1] - start[1]) - along[1] * (points[:, 0] - start[0])) / length
 
 
-def written(space: str, outline: Sequence[Sequence[float]]) -> str:
-    """Return an outline as text for the address bar: the letter of its space, then the corners."""
-    letter = next(letter for letter, name in _SPACES.items() if name == space)
-    return "_".join([letter, *(f"{x:.5g},{y:.5g}" for x, y in outline)])
+def written(lasso: Lasso) -> str:
+    """Return a lasso as text for the address bar: the letter of its space and its map, then the corners."""
+    letter = next(letter for letter, name in _SPACES.items() if name == lasso.space)
+    return "_".join([f"{letter}-{lasso.map}", *(f"{x:.5g},{y:.5g}" for x, y in lasso.outline)])
 
 
-def read(text: str) -> tuple[str, Outline] | None:
-    """Return the space and the outline that a link asks for, or None if it cannot be read."""
-    letter, *corners = text[: 40 * MOST].split("_")
-    if letter not in _SPACES:
+def read(text: str) -> Lasso | None:
+    """Return the lasso that a link asks for, or None if it cannot be read."""
+    first, *corners = text[: 40 * MOST].split("_")
+    head = _HEAD.fullmatch(first)
+    if head is None:
         return None
     try:
         pairs = [[float(number) for number in corner.split(",")] for corner in corners]
     except ValueError:
         return None
     outline = checked(pairs)
-    return None if outline is None else (_SPACES[letter], outline)
+    return None if outline is None else Lasso(_SPACES[head[1]], head[2], outline)

@@ -98,6 +98,7 @@ def _words(text: str, size: int) -> str:
     return f"{size:,} {'image' if size == 1 else 'images'}{share}"
 
 
-def rankings(now: str) -> tuple[str, ...]:
-    """Return the rankings that one click chooses, with the one that is chosen."""
-    return RANKINGS if now in RANKINGS else (*RANKINGS, now)
+def rankings(now: str, scores: Sequence[str]) -> tuple[str, ...]:
+    """Return the rankings that one click chooses, as far as the run has these scores, with the one that is chosen."""
+    found = tuple(name for name in RANKINGS if name == SUSPICION or name in scores)
+    return found if now in found else (*found, now)
