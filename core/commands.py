@@ -172,7 +172,8 @@ def sift(project: Project, changes: Mapping[str, Any], budget: str | None, progr
         f"suspicion rests on {' and '.join(rule['scores'])}: {rule['why']}\n"
         f"next: gradsift show {project.folder}"
     )
-    return Answer(data, text)
+    warning = caution(findings.run)
+    return Answer(data, f"{warning}\n{text}" if warning else text)
 
 
 def _make_thumbs(project: Project, run: Recording) -> None:

@@ -43,7 +43,7 @@ def page() -> None:
 
 
 def _numbers(told: Changes) -> None:
-    st.subheader(f"{told.after:,} of {told.before:,} images leave", anchor=False)
+    st.subheader(f"{told.after:,} of {told.before:,} images stay", anchor=False)
     if not (told.excluded or told.relabelled or told.kept or told.unsure):
         st.caption("No decision was made yet: the export is the data set as it came, with the evidence beside it.")
     facts = {
@@ -55,7 +55,7 @@ def _numbers(told: Changes) -> None:
 
 
 def _per_class(told: Changes) -> None:
-    st.markdown("**Images of each class, before and after**")
+    st.markdown("**Training images of each class, before and after**")
     st.plotly_chart(
         charts.classes_figure(told.per_class, session.dark()), key="per-class", config={"displayModeBar": False}
     )
@@ -127,7 +127,9 @@ def _write(project: Project, told: Changes) -> None:
 def _written(result: ExportResult, formats: tuple[str, ...]) -> None:
     counts = result.counts
     st.success(
-        notices.plain(f"{counts['after']:,} of {counts['before']:,} samples are in {result.folder}"),
+        notices.plain(
+            f"{counts['after']:,} of {counts['before']:,} samples are listed in {result.folder}; images are not copied"
+        ),
         icon=":material/check_circle:",
     )
     for file in result.files:

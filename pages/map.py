@@ -129,7 +129,9 @@ def _controls(project: Project, findings: Findings, view: View, spaces: tuple[st
     with st.container(key="map-controls", horizontal=True, vertical_alignment="bottom", gap="medium"):
         _segments("space", "Map of", spaces, view.space, spaces[0], SPACE_TITLES)
         _colour((SUSPICION, points.GIVEN, points.SUGGESTED, *scores[1:]), view)
-        _segments("score", "Flagged by", rankings(view.ranking, findings.score_names), view.ranking, SUSPICION, RANKING_TITLES)
+        _segments(
+            "score", "Flagged by", rankings(view.ranking, findings.score_names), view.ranking, SUSPICION, RANKING_TITLES
+        )
         _budget(project, findings, view)
     if len(project.classes) > MOST_COLOURS:
         _many_classes(project, view)
@@ -270,10 +272,12 @@ def _fill(shown: Shown) -> None:
     opened = opened if opened in table.index else ""
     ring = session.kept(_noted(shown, "ring"))
     _listen(shown, chosen, ring if ring in table.index else opened, decisions)
-    _words(shown, chosen)
-    if opened:
-        panel.draw(shown.project, shown.findings, decisions, opened)
-        _panel_buttons(shown, opened)
+    with st.container():  # one place for each part: a gallery that changes its place is built anew and loses its focus
+        _words(shown, chosen)
+    with st.container():
+        if opened:
+            panel.draw(shown.project, shown.findings, decisions, opened)
+            _panel_buttons(shown, opened)
     first = ids[:SHOWN] if not opened or opened in ids[:SHOWN] else [opened, *ids[: SHOWN - 1]]
     frame = gallery.ranked(table, decisions, shown.filters, first)
     pictures = cached.thumb_urls(shown.project, [str(sample) for sample in frame.index])
@@ -328,15 +332,13 @@ def _changed(shown: Shown, name: str, value: object) -> bool:
 
 
 def _chosen(shown: Shown) -> Chosen:
-    """What the address selects, worked out when it changes and not with every key; what it asks in vain is said."""
+    """What the address selects, worked out when it changes and not with every key."""
     text = session.query("lasso")
     key = (str(shown.project.folder), shown.stamp, shown.view, text)
     kept: dict[Any, Chosen] = session.kept_or("map-chosen", dict)
     if key not in kept:
         kept.clear()
         kept[key] = selection.chosen(shown.findings, shown.view, text, shown.flagged)
-    if kept[key].message:
-        notices.warning(f"{kept[key].message} The flagged images are shown.")
     return kept[key]
 
 
@@ -364,6 +366,8 @@ def _decided_since(shown: Shown, decisions: pd.DataFrame) -> list[list[float]]:
 
 def _words(shown: Shown, chosen: Chosen) -> None:
     rows, ids = chosen.rows, chosen.ids
+    if chosen.message:
+        notices.warning(f"{chosen.message} The flagged images are shown.")
     if rows is None:
         most = f"The {SHOWN} most suspicious of {len(ids):,} flagged images"
         st.markdown(f"**{most if len(ids) > SHOWN else f'The {len(ids):,} flagged images, most suspicious first'}**")
@@ -439,7 +443,9 @@ def _wait_for_thumbnails(project: Project) -> None:
 
 
 def _below(shown: Shown) -> None:
-    found = points.overlap(shown.findings.samples, rankings(shown.view.ranking, shown.findings.score_names), shown.view.budget)
+    found = points.overlap(
+        shown.findings.samples, rankings(shown.view.ranking, shown.findings.score_names), shown.view.budget
+    )
     with st.expander("How far the rankings agree", key="map-overlap"):
         st.markdown(notices.plain(found["sentence"]))
         pairs = pd.DataFrame(found["pairs"])

@@ -12,6 +12,7 @@ from core.project import Project
 from core.review import gallery
 from core.review.decisions import Review
 from core.review.gallery import Filters
+from core.review.present import caution
 from pages.ui import cached, filters, job_panel, large, notices, session
 
 PAGE = 60
@@ -26,6 +27,8 @@ def page() -> None:
         st.rerun()
     chosen = filters.chosen(project, findings)
     filters.bar(project, findings, chosen)
+    if warning := caution(findings.run):
+        st.caption(f":material/warning: {notices.plain(warning)}")
     if cached.job(project).running:
         job_panel.panel(project, until="map", compact=True)
     if session.query("group"):

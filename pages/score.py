@@ -8,6 +8,7 @@ import streamlit as st
 
 from core.jobs import Asking, JobState
 from core.project import Project
+from core.review.present import caution
 from core.settings import DEVICES, EXPLAINED, SiftSettings
 from core.terminal import duration
 from pages.ui import cached, job_panel, notices, session
@@ -34,6 +35,8 @@ def page() -> None:
     job_panel.panel(project)
     done = project.sifted and now.phase in ("finished", "none")
     if done:
+        if warning := caution(cached.findings(project).run):
+            notices.warning(warning)
         _next()
     arguments = _settings(project)
     if done and not arguments:

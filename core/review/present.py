@@ -6,6 +6,7 @@ An `if` about the data that a screen would need belongs here, as a pure function
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from core.review.decisions import CURRENT, UNDECIDED
 from core.review.flags import SUSPICION, Budget, flag, score_column
 
+WEAK = 0.45  # share of labels not learned from that the network agrees with, below which its suggestions are weak
 FEW = 5  # fewer flags on a class are no pattern
 _SHOWN = (
     "rank", "sample_id", "filepath", "given_label", "suggested_label", "suggested_prob", "suspicion", "score", "reason",
@@ -47,6 +49,25 @@ def heavy_on(shares: pd.DataFrame) -> list[str]:
     heavy = (flagged > 2 * fair) & (flagged >= FEW)
     rows = zip(shares.index[heavy], flagged[heavy], fair[heavy], strict=True)
     return [f"{name} {count} (its share: {share})" for name, count, share in rows]
+
+
+def caution(run: Mapping[str, Any]) -> str | None:
+    """A sentence where the network learned so little that its suggestions are weak, else None.
+
+    On 50,000 images with human label errors, held-out agreement .55, "very probably" was followed by the true label in
+    93 % of the cases; on 900 of them, agreement .25 to .31 after 6 epochs, in 55 %.
+
+    Args:
+        run: `Findings.run`.
+    """
+    shares = (run.get("held_out_accuracy"), (run.get("head") or {}).get("left_out_accuracy"))
+    known = [float(share) for share in shares if isinstance(share, int | float)]
+    if not known or max(known) >= WEAK:
+        return None
+    return (
+        f"Take the suggestions with care: the network agrees with only {max(known):.0%} of the labels that it did not "
+        "learn from. More images or more epochs may help."
+    )
 
 
 def with_decisions(table: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:

@@ -14,13 +14,13 @@ from core.project import Project
 from pages.ui import cached
 
 STYLE = """<style>
-.gs-classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 10px 24px; }
-.gs-class { display: flex; align-items: center; gap: 8px; min-width: 0; }
+.gs-classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); gap: 10px 24px; }
+.gs-class { display: flex; align-items: center; gap: 6px; min-width: 0; overflow: hidden; }
 .gs-class b, .gs-cards figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.gs-class b { flex: 0 0 8em; font-weight: 600; }
+.gs-class b { flex: 0 0 7em; font-weight: 600; }
 .gs-class small { opacity: .75; font-weight: 400; display: block; }
 .gs-class img, .gs-cards img { object-fit: contain; background: var(--st-secondary-background-color, #8882); }
-.gs-class img { width: 34px; height: 34px; border-radius: 4px; }
+.gs-class img { flex: none; width: 36px; height: 36px; border-radius: 4px; }
 .gs-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: 10px; }
 .gs-cards figure { margin: 0; min-width: 0; }
 .gs-cards img { width: 100%; aspect-ratio: 1; border-radius: 6px; }

@@ -61,7 +61,7 @@ def bar(project: Project, findings: Findings, now: Filters) -> None:
         words, back = st.columns([5, 1.3], vertical_alignment="center")
         words.caption(f"Only the {len(now.ids):,} images that were chosen on the map.")
         if back.button("Show all", width="stretch", icon=":material/close:"):
-            session.set_query(lasso=None, stand=None, page=None, id=None)
+            session.set_query(lasso=None, stand=None, flagged=None, page=None, id=None)
             st.rerun()
 
 

@@ -59,8 +59,8 @@ _SEAM = re.compile(r"(?<=:)(?=material/|streamlit:|//)|(?<=[-<>~])(?=[-=>])|(?<=
 def plain(text: str) -> str:
     """Return text so that Markdown shows it letter by letter.
 
-    A word that Streamlit would turn into an icon, a dash or a link (`--root`, `a->b`, `http://x`) comes as code, so that
-    it can be copied as it stands.
+    A word that Streamlit would turn into an icon, a dash or a link (`--root`, `a->b`, `http://x`) comes as code, so
+    that it can be copied as it stands.
     """
     return " ".join(map(_word, text.split()))
 

@@ -200,7 +200,7 @@ def _named(found: Project) -> None:
     told = f"{found.folder.name}{f' ({demo})' if demo else ''}"
     if not read_only():
         told += f" · deciding as {reviewer()}"
-    st.html(f'<div class="gs-project" title="{escape(str(found.folder))}">{escape(told)}</div>')
+    st.html(f'<div class="gs-project" title="{escape(str(found.folder))}"><b>GradSift</b> {escape(told)}</div>')
 
 
 def need_project() -> Project:

@@ -41,7 +41,7 @@ def decided(scored: Project) -> Project:
 
 def test_every_change_is_counted(world: World, decided: Project) -> None:
     at = world.page("export", decided)
-    assert says(at, "138 of 150 images leave")
+    assert says(at, "138 of 150 images stay")
     figures = {each.label: each.value for each in at.metric}
     assert figures == {"Excluded": "12", "Relabelled": "2", "Kept": "1", "Unsure, stay in": "1", "Not looked at": "134"}
     table = at.dataframe[0].value.set_index("name")
@@ -171,7 +171,7 @@ def test_what_was_written_is_shown_for_its_own_project_only(world: World, decide
     assert says(at, "138 of 150 samples are in")
     at.query_params["project"] = str(other)
     at = sound(at.run())
-    assert says(at, "150 of 150 images leave")
+    assert says(at, "150 of 150 images stay")
     assert not says(at, "samples are in")
     assert at.text_input[0].value.startswith(str(other))
 

@@ -74,7 +74,7 @@ def test_before_the_first_run(world: World, unscored: Project, name: str, alone:
         assert at.subheader[0].value == plain("scored: 150 images of 3 classes")
         assert [each.value for each in at.metric] == ["about 1 min 00 s", "1,234 MB", "56 MB", "cpu"]
     elif name == "export":
-        assert says(at, "150 of 150 images leave")
+        assert says(at, "150 of 150 images stay")
         assert says(at, "No decision was made yet")
         assert says(at, "Waits for scores.")
     else:
@@ -123,7 +123,7 @@ def test_scored(world: World, scored: Project, name: str, alone: bool) -> None:
         "score": lambda: labels(at)[:2] == ["Review the suspects", "See the map"],
         "map": lambda: says(at, "7 of 135 training images are flagged") and "Review these 7" in labels(at),
         "review": lambda: says(at, "0 of 7 reviewed") and says(at, "1 to 7 of 7"),
-        "export": lambda: says(at, "150 of 150 images leave") and "Make the report" in labels(at),
+        "export": lambda: says(at, "150 of 150 images stay") and "Make the report" in labels(at),
         "present": lambda: not labels(at),
     }
     assert expected[name](), words(at)

@@ -186,7 +186,7 @@ def measure(context: object, server: Server, told: AppOptions, project: Path, ke
 
     changes = []
     for _ in range(6):
-        for name, sign in (("Export", "images leave"), ("Review", "reviewed")):
+        for name, sign in (("Export", "images stay"), ("Review", "reviewed")):
             begin = time.perf_counter()
             page.get_by_role("link", name=name, exact=True).click()
             page.wait_for_function(f"() => document.body.innerText.includes('{sign}')")

@@ -159,7 +159,7 @@ def exported(page: Any, project: Path, decisions: dict[str, tuple[str, str | Non
     to_page(page, "Export")
     actions = [action for action, _ in decisions.values()]
     out, changed = actions.count("exclude"), actions.count("relabel")
-    page.get_by_role("heading", name=f"{120 - out} of 120 images leave").wait_for(timeout=SLOW)
+    page.get_by_role("heading", name=f"{120 - out} of 120 images stay").wait_for(timeout=SLOW)
     for title, count in (("Excluded", out), ("Relabelled", changed), ("Kept", actions.count("keep"))):
         shown = page.locator("[data-testid=stMetric]", has_text=title).locator("[data-testid=stMetricValue]")
         assert shown.inner_text() == str(count)
@@ -381,7 +381,7 @@ def test_a_tab_closed_right_after_a_key(new_page: Callable[..., Any], app: Any, 
     until(lambda: held(project) == dict.fromkeys(names[:3], ("exclude", None)), 40)
     again.wait_for_function("() => Object.keys(localStorage).every((key) => !key.startsWith('gradsift.outbox'))")
     if then == "export":
-        again.get_by_role("heading", name="117 of 120 images leave").wait_for()
+        again.get_by_role("heading", name="117 of 120 images stay").wait_for()
 
 
 def test_read_only_shows_all_and_changes_nothing(

@@ -45,7 +45,8 @@ TRACES = """() => {
   const found = [], seen = [document]
   for (const root of seen) for (const node of root.querySelectorAll('*')) {
     if (node.shadowRoot) seen.push(node.shadowRoot)
-    const link = node.getAttribute('href') ?? '', set = (/^(B|STRONG)$/.test(node.tagName) && node.textContent === 'bold')
+    const link = node.getAttribute('href') ?? ''
+    const set = (/^(B|STRONG)$/.test(node.tagName) && node.textContent === 'bold')
     const handler = [...node.attributes].some((one) => /^on/i.test(one.name))
     if (handler || set || node.getAttribute('src') === 'x' || /^javascript:/i.test(link) || node.matches('.katex'))
       found.push(node.outerHTML.slice(0, 200))
@@ -368,7 +369,8 @@ def test_the_eye_of_these_tests_sees_green(page: Any) -> None:
 
 SPELLINGS = (
     "/etc", "../..", "../../etc", "..", "/", "//etc", "/etc/", "/./etc", "~", "~root", "file:///etc",
-    "/proc/self/root/etc", "/proc/self/cwd", "{outside}", "{outside}/project", "{home}/../{outside.name}/project", "{home}/linked/project",
+    "/proc/self/root/etc", "/proc/self/cwd",
+    "{outside}", "{outside}/project", "{home}/../{outside.name}/project", "{home}/linked/project",
     "{home}/%2e%2e/{outside.name}", "{home}/..%2f..%2fetc", "\\..\\..\\etc", "a\x00b", "{home}\x00/etc", " ",
     "x" * 5_000, "\u2024\u2024/etc", "C:\\Windows", "http://127.0.0.1/", "{home}",
 )  # fmt: skip

@@ -182,8 +182,19 @@ def test_an_address_holds_an_outline() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "g", "g-", "x-0a1b2c_0,0_1,0_1,1", "g-0a1b2c_0,0_1,0", "g-0a1b2c_0,0_1,0_1", "g-0a1b2c_0,0_1,nan_1,1",
-        "g-0a1b2c_<b>", "_", "g_0,0_1,0_1,1", "g-0a1b2_0,0_1,0_1,1", "g-0a1b2cd_0,0_1,0_1,1", "g-0A1B2C_0,0_1,0_1,1",
+        "",
+        "g",
+        "g-",
+        "x-0a1b2c_0,0_1,0_1,1",
+        "g-0a1b2c_0,0_1,0",
+        "g-0a1b2c_0,0_1,0_1",
+        "g-0a1b2c_0,0_1,nan_1,1",
+        "g-0a1b2c_<b>",
+        "_",
+        "g_0,0_1,0_1,1",
+        "g-0a1b2_0,0_1,0_1,1",
+        "g-0a1b2cd_0,0_1,0_1,1",
+        "g-0A1B2C_0,0_1,0_1,1",
         "g_1,2_3",
     ],
 )
@@ -237,5 +248,7 @@ def test_budgets_are_in_order_and_distinct_and_hold_the_one_asked_for() -> None:
 
 
 def test_a_ranking_that_is_none_of_the_usual_can_still_be_chosen() -> None:
-    assert rankings("loss")[-1] == "loss"
-    assert rankings("oga_l1") == rankings("suspicion")
+    every = ("loss", "oga_l1", "oga_l2", "oga_forest")
+    assert rankings("loss", every) == ("suspicion", "oga_forest", "oga_l1", "oga_l2", "loss")
+    assert rankings("oga_l1", every) == rankings("suspicion", every)
+    assert rankings("suspicion", ("oga_l1",)) == ("suspicion", "oga_l1")  # what the run has

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import InputError, SettingsError
 from core.review.decisions import Review
-from core.review.present import plain, ranking_rows
+from core.review.present import caution, plain, ranking_rows
 from tests.fake_project import FakeProject, findings_table, manifest_rows
 
 IDS = [f"{i}.png" for i in range(10)]
@@ -77,3 +77,16 @@ def test_plain_knows_every_kind_of_missing() -> None:
         {"text": None, "number": None, "flag": None, "count": 2, "thing": "x"},
     ]
     assert plain(table.head(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("held_out", "left_out", "said"),
+    [(0.25, 0.31, "only 31 %"), (None, 0.2, "only 20 %"), (0.44, None, "only 44 %"), (0.45, 0.1, None), (0.3, 0.6, None),
+     (None, None, None)],
+)  # fmt: skip
+def test_a_network_that_learned_little_is_said(
+    held_out: float | None, left_out: float | None, said: str | None
+) -> None:
+    told = caution({"held_out_accuracy": held_out, "head": {"left_out_accuracy": left_out}})
+    assert (told is None) if said is None else said.replace(" %", "%") in str(told)
+    assert caution({}) is None
