@@ -1,7 +1,8 @@
 """Check what a wheel holds: `python .ci/check_wheel.py dist/gradsift-0.1.0-py3-none-any.whl`.
 
-It must hold every file of `core`, the launcher (`core/launch.py`, installed as `gradsift.py`), the app (`app.py`, `pages`,
-its settings and icon, in `gradsift_app`) and the licence, and nothing else that would land beside other people's packages.
+It must hold every file of `core`, the launcher (`core/launch.py`, installed as `gradsift.py`), the app (`app.py`,
+`pages`, its settings and icon, in `gradsift_app`) and the licence, and nothing else that would land beside other
+people's packages.
 """
 
 import sys

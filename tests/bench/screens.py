@@ -2,8 +2,8 @@
 
 The project is copied first. On the review page: key to decision painted (an observer in the page), key to acknowledged
 (written to disk and told to the browser), 60 keys at ten a second, the same with the server killed in between, the tab
-closed right after a key, the next page of 60 cards. Then: a page change, a lasso on the map to its gallery, and the
-server's memory. The yardstick beside each figure is one empty frame: a key that does nothing, to the next painted frame.
+closed right after a key, the next page of 60 cards. Then: a page change, a lasso on the map to its gallery, the
+server's memory. The yardstick is one empty frame: what this machine and browser paint at best.
 """
 
 from __future__ import annotations
