@@ -37,7 +37,7 @@ from core.project import Project, ProjectConfig, Stages
 from core.review.decisions import UNDECIDED, Review
 from core.review.flags import Budget, share_flagged
 from core.review.flags import flag as flag_rows
-from core.review.present import heavy_on, plain, ranking_rows
+from core.review.present import caution, heavy_on, plain, ranking_rows
 from core.settings import SiftSettings
 from core.terminal import duration, shown, table
 

@@ -15,8 +15,10 @@ import pandas as pd
 from core import commands, jobs
 from core.commands import Answer
 from core.data.manifest import Manifest
+from core.data.thumbs import make_thumbs
 from core.errors import GradSiftError, ProjectError
 from core.findings import Findings
+from core.jobs import THUMBS
 from core.progress import Progress
 from core.project import Project
 from core.review.flags import rank
@@ -137,6 +139,7 @@ def demo_project(folder: Path, data: str, progress: Progress) -> Project:
     if not (folder / "project.toml").exists():
         commands.new(folder, data, progress=progress)
         made = Project.open(folder)
+        make_thumbs(made.manifest(), made.folder / THUMBS)  # something to look at while it is scored
         changes = made.config.settings.as_dict() | dict(DEMO_SETTINGS.get(data, {}))
         return made.with_config(settings=type(made.config.settings).from_dict(changes))
     project = Project.open(folder)

@@ -156,7 +156,8 @@ def _checked(found: Preview, spec: str, filled: tuple[tuple[str, str], ...], mod
     if len(found.classes) > CLASSES_SHOWN:
         st.caption(f"The first {CLASSES_SHOWN} of {len(found.classes):,} classes are shown.")
     told = _resolved(filled)
-    _cost(found.spec, told)
+    if session.kept("making") is None:  # its timer must not fire while the page is left
+        _cost(found.spec, told)
     _create(found, spec, told, str(model))
 
 

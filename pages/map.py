@@ -82,6 +82,8 @@ def page() -> None:
     )
     for note in said:
         notices.warning(note)
+    if (sample := session.query("id")) and sample not in findings.samples.index:
+        notices.warning(f"The link asks for image {sample!r}, which this project does not have.")
     review = cached.review(project, session.reviewer(), bool(session.read_only()))
     flagged = tuple(points.flagged_ids(findings.samples, view.ranking, view.budget))
     st.subheader(notices.plain(points.headline(findings.samples, flagged)), anchor=False)

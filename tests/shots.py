@@ -94,9 +94,9 @@ def main() -> None:
     project = project.absolute()
     (folder / "empty").mkdir(exist_ok=True)
     full = Server(AppOptions((folder, project.parent), project=project))
+    full.wait_until_up()  # before the next one looks for a free port
     empty = Server(AppOptions((folder / "empty",)))
     try:
-        full.wait_until_up()
         empty.wait_until_up()
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=browser_path(), args=list(FLAGS))

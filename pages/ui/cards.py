@@ -49,7 +49,7 @@ def some_of(project: Project, per_class: int = 3, most: int = 36) -> None:
     given = dict(zip(few["sample_id"], few["given_label"], strict=True))
     cards = [{"id": s, "src": url, "given": given[s], "to": None} for s, url in urls.items() if url]
     if cards:
-        st.caption("Meanwhile, some of the images with their labels")
+        st.caption("Meanwhile, some of the images with the labels they came with")
         strip(cards, dimmed=False)
 
 

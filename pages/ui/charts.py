@@ -79,7 +79,7 @@ def look(dark: bool) -> Look:
 def text(name: str, longest: int = 10_000) -> str:
     """Return a name so that Plotly shows it letter by letter, cut with … where it is longer."""
     flat = " ".join(name.split())
-    return html.escape(flat if len(flat) <= longest else f"{flat[: longest - 1]}…")
+    return html.escape(flat if len(flat) <= longest else f"{flat[: longest - 1]}…", quote=False)
 
 
 def kinds(flagged: Bool[Array, " n"], action: Any) -> Integer[Array, " n"]:

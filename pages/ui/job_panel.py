@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import streamlit as st
 
@@ -22,16 +21,14 @@ POLL = 1.0  # seconds
 NOTES = 5  # of a run, the latest
 
 
-def panel(
-    project: Project, until: str = "end", compact: bool = False, meanwhile: Callable[[], None] | None = None
-) -> None:
+def panel(project: Project, until: str = "end", compact: bool = False, curves: bool = True) -> None:
     """Draw the run and follow it; the whole page runs again when it ends, or when the stage `until` has ended.
 
     Args:
         project: whose run.
         until: a stage whose result this page waits for, or "end".
         compact: one line and a bar instead of stages and curves.
-        meanwhile: draws what there is to look at until then.
+        curves: draw loss and accuracy too; drawing them each second slows a run on a small machine.
     """
     polled = cached.job(project).running
     before = _reached(project, until)
@@ -41,9 +38,7 @@ def panel(
             now = cached.job(project)
             if now.running != polled or _reached(project, until) != before:
                 st.rerun()  # only a full run turns polling on or off
-            draw(project, now, compact)
-            if meanwhile is not None:
-                meanwhile()
+            draw(project, now, compact, curves)
 
     st.fragment(follow, run_every=POLL if polled else None)()
 
@@ -52,7 +47,7 @@ def _reached(project: Project, until: str) -> object:
     return cached.run_stamp(project) if until != "end" else None
 
 
-def draw(project: Project, now: JobState, compact: bool = False) -> None:
+def draw(project: Project, now: JobState, compact: bool = False, curves: bool = True) -> None:
     """Draw one state of a run."""
     if now.phase == "none":
         return
@@ -64,7 +59,7 @@ def draw(project: Project, now: JobState, compact: bool = False) -> None:
         for note in now.notes[-NOTES:]:
             st.caption(notices.plain(note))
         _stages(now)
-        if len(now.curve) > 1:
+        if curves and len(now.curve) > 1:
             st.plotly_chart(
                 charts.training_figure(now.curve, session.dark()), key="curves", config={"displayModeBar": False}
             )

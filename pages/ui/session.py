@@ -76,6 +76,7 @@ STYLE = """<style>
 .stMainBlockContainer { padding-left: clamp(1rem, 4vw, 4rem); padding-right: clamp(1rem, 4vw, 4rem); }
 .stMainBlockContainer { max-width: 1680px; }
 :focus-visible { outline-offset: 2px; }
+.stProgress * { transition: none !important; }  /* drawing each frame of it takes the processor from a run */
 .gs-project { position: fixed; top: 18px; right: 60px; max-width: 30vw; z-index: 999991; font-size: .87rem; opacity: .8;
   overflow: hidden; text-overflow: ellipsis; white-space: nowrap; pointer-events: none; }
 @media (max-width: 640px) { .gs-project { display: none; } }
@@ -225,7 +226,8 @@ def need_findings() -> tuple[Project, Findings]:
             from pages.ui import cards, job_panel  # they import this file
 
             notices.empty("No scores yet.", f"The {count:,} images are being scored. This page opens by itself.")
-            job_panel.panel(found, until="scores", meanwhile=lambda: cards.some_of(found))
+            job_panel.panel(found, until="scores", curves=False)
+            cards.some_of(found)
         else:
             now = cached.job(found)
             if now.phase in ("failed", "died"):
