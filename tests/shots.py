@@ -35,6 +35,7 @@ def settled(page: Page) -> None:
     """Wait until nothing runs and nothing is loading."""
     page.wait_for_selector("[data-testid=stAppViewContainer]")
     page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=60_000)
     page.wait_for_timeout(900)  # fonts, and Plotly's first drawing
 
 
@@ -45,7 +46,6 @@ def lasso(page: Page) -> None:
     page.wait_for_timeout(1500)
     box = plot.bounding_box()
     assert box
-    page.keyboard.press("l")
     corners = [(0.30, 0.30), (0.52, 0.24), (0.66, 0.42), (0.58, 0.66), (0.36, 0.62), (0.30, 0.30)]
     points = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in corners]
     page.mouse.move(*points[0])
