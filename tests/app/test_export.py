@@ -68,7 +68,7 @@ def test_no_decision_is_valid_too(world: World, scored: Project) -> None:
     assert not at.checkbox
     assert "Export" in labels(at)
     at = sound(button(at, "Export").click().run())
-    assert says(at, "150 of 150 samples are in")
+    assert says(at, "150 of 150 samples are listed in")
 
 
 def confirmed(world: World, project: Project) -> AppTest:
@@ -95,7 +95,7 @@ def test_an_export_is_written_listed_and_can_be_loaded(world: World, decided: Pr
     at = at.multiselect(key="formats").set_value(["csv", "parquet"]).run()
     at = sound(button(at, "Export").click().run())
     folder = next(decided.exports.iterdir())
-    assert says(at, f"138 of 150 samples are in {folder}")
+    assert says(at, f"138 of 150 samples are listed in {folder}")
     names = {each.name for each in folder.iterdir()}
     assert names == {
         "manifest.csv", "cleaned.csv", "manifest.parquet", "cleaned.parquet", "decisions.jsonl", "run.json",
@@ -113,7 +113,7 @@ def test_an_export_is_written_listed_and_can_be_loaded(world: World, decided: Pr
     assert not set(training(decided, IMG)[:12]) & set(cleaned["sample_id"])
     assert json.loads((folder / "run.json").read_text())["classes"] == list(CLASSES)
     again = sound(at.run())  # still listed, and a second export goes elsewhere and asks again
-    assert says(again, f"138 of 150 samples are in {folder}")
+    assert says(again, f"138 of 150 samples are listed in {folder}")
     assert not again.checkbox[0].value
     assert again.text_input[0].value != str(folder)
 
@@ -168,11 +168,11 @@ def test_what_was_written_is_shown_for_its_own_project_only(world: World, decide
     other = world.root / "other"
     shutil.copytree(made.folder, other)
     at = sound(button(confirmed(world, decided), "Export").click().run())
-    assert says(at, "138 of 150 samples are in")
+    assert says(at, "138 of 150 samples are listed in")
     at.query_params["project"] = str(other)
     at = sound(at.run())
     assert says(at, "150 of 150 images stay")
-    assert not says(at, "samples are in")
+    assert not says(at, "samples are listed in")
     assert at.text_input[0].value.startswith(str(other))
 
 

@@ -170,7 +170,7 @@ def exported(page: Any, project: Path, decisions: dict[str, tuple[str, str | Non
     page.get_by_text(f"Leave out {out} and relabel {changed}").click()
     page.locator("button:enabled", has_text=re.compile("^(ios_share)?\\s*Export$")).first.wait_for()
     write.click()
-    page.get_by_text(re.compile(f"{120 - out} of 120 samples are in")).wait_for(timeout=SLOW)
+    page.get_by_text(re.compile(f"{120 - out} of 120 samples are listed in")).wait_for(timeout=SLOW)
     (folder,) = Project.open(project).exports.iterdir()
     table = pd.read_csv(folder / "manifest.csv", index_col="sample_id", dtype={"final_label": str})
     assert len(table) == 120

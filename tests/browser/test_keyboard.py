@@ -67,7 +67,7 @@ def test_review_and_export_by_keyboard_alone(page: Any, app: Any, project: Path)
     driving.idle(page)
     tab_to(page, r"Export$")
     press(page, "Enter")
-    page.get_by_text(re.compile("119 of 120 samples are in")).wait_for(timeout=SLOW)
+    page.get_by_text(re.compile("119 of 120 samples are listed in")).wait_for(timeout=SLOW)
     (folder,) = Project.open(project).exports.iterdir()
     assert len((folder / "cleaned.csv").read_text().splitlines()) == 120  # a line of names, and 119 images
 
