@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ from core.review.present import caution
 from pages.ui import cached, filters, job_panel, large, notices, session
 
 PAGE = 60
+SETTLES = 2.0  # seconds until the browser's messages carry a new address
 RECENT = 200  # decisions that tell a person's pace
 
 
@@ -81,7 +83,7 @@ def _fill(project: Project, findings: Findings, stamp: cached.Stamp, chosen: Fil
             session.replace_query({})
             st.rerun()
         return
-    number = _page_number(ids)
+    number = _page_number(ids, chosen)
     _headline(findings, review, decisions, chosen, number, len(ids))
     shown = ids[(number - 1) * PAGE : number * PAGE]
     frame = gallery.ranked(findings.samples, decisions, chosen, shown)
@@ -118,11 +120,9 @@ def _headline(
     pages = max(1, -(-count // PAGE))
     words.caption(f"{(number - 1) * PAGE + 1:,} to {min(number * PAGE, count):,} of {count:,}" if count else "0 images")
     if back.button("Back", disabled=number <= 1, key="page-back", width="stretch"):
-        session.set_query(page=number - 1 if number > 2 else None, id=None)
-        session.rerun_fragment()
+        _turn(number - 1, chosen)
     if on.button("Next 60", disabled=number >= pages, key="page-on", width="stretch"):
-        session.set_query(page=number + 1, id=None)
-        session.rerun_fragment()
+        _turn(number + 1, chosen)
 
 
 def _frozen(
@@ -137,13 +137,28 @@ def _frozen(
     return kept[key]
 
 
-def _page_number(ids: list[str]) -> int:
-    """The page asked for, else the one that holds the image asked for, else the first."""
+def _page_number(ids: list[str], chosen: Filters) -> int:
+    """The page turned to just now, else the one that holds the image asked for, else the one asked for, else the first.
+
+    What the browser sent before it knew of a new address still carries the old one; for some seconds it must not turn
+    the page back.
+    """
     pages = max(1, -(-len(ids) // PAGE))
+    turned, filters_then, when = session.kept("turned", (1, None, 0.0))
+    if filters_then == chosen and time.monotonic() - when < SETTLES:
+        number = min(turned, pages)
+        session.set_query(page=number if number > 1 else None)
+        return int(number)
     asked, sample = session.query("page"), session.query("id")
     if sample in ids:
         return ids.index(sample) // PAGE + 1
     return min(max(int(asked), 1), pages) if asked.isdecimal() and len(asked) < 9 else 1
+
+
+def _turn(number: int, chosen: Filters) -> None:
+    session.keep("turned", (number, chosen, time.monotonic()))
+    session.set_query(page=number if number > 1 else None, id=None)
+    session.rerun_fragment()
 
 
 session.open_page("Review")

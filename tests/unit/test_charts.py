@@ -109,7 +109,7 @@ def test_an_empty_map_and_a_single_point_have_an_area(n: int) -> None:
 
 def test_names_are_text() -> None:
     figure = charts.classes_figure([{"name": HOSTILE, "before": 3, "after": 1}], dark=False)
-    assert figure.layout.yaxis.ticktext == ("&lt;b&gt;cat&lt;/b&gt;&lt;br&gt;&lt;a href=&#x27;…",)
+    assert figure.layout.yaxis.ticktext == ("&lt;b&gt;cat&lt;/b&gt;&lt;br&gt;&lt;a href='…",)
     assert "<b>" not in json.dumps(figure.to_plotly_json(), default=str)
 
 
