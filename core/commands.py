@@ -39,7 +39,7 @@ from core.review.flags import Budget, share_flagged
 from core.review.flags import flag as flag_rows
 from core.review.present import caution, heavy_on, plain, ranking_rows
 from core.settings import SiftSettings
-from core.terminal import duration, shown, table
+from core.terminal import duration, shown, standing, table
 
 SHOWN = {
     "rank": "rank", "suspicion": "suspicion", "sample_id": "sample", "given_label": "label",
@@ -455,12 +455,8 @@ def _run_line(now: JobState) -> str:
     """Say where a run stands, or how the last one ended."""
     if now.running:
         parts = ["a run is working on it now" if now.phase == "running" else f"a run is {now.phase}"]
-        if now.total:
-            parts.append(f"{now.stage} {now.done:,} of {now.total:,} {now.unit}")
-        if now.rate:
-            parts.append(f"{now.rate:,.0f}/s" if now.rate >= 10 else f"{now.rate:.1f}/s")
-        if now.seconds_left is not None:
-            parts.append(f"{duration(now.seconds_left)} left in this stage")
+        if now.stage:
+            parts += standing(now.stage, now.done, now.total, now.unit, now.rate, now.seconds_left)
         return " · ".join([*parts, *filter(None, [now.message])])
     how = {"stopped": "was stopped", "failed": f"failed: {now.message}", "died": f"ended without a word. {now.message}"}
     last = f"; the last one {how[now.phase]}" if now.phase in how else ""

@@ -151,6 +151,22 @@ def sample_images(found: Preview, per_class: int = SAMPLES) -> dict[str, bytes]:
     return {sample_id: images[sample_id] for sample_id in ids if images.get(sample_id)}
 
 
+def resolved_files(told: Mapping[str, str], roots: Roots) -> dict[str, str]:
+    """Return what was filled in with the files of `labels` and `classes` by their whole paths.
+
+    A command that is started elsewhere would not find them by the paths that a person typed.
+
+    Raises:
+        InputError: a file is not there, or lies outside the roots.
+    """
+    found = dict(told)
+    if "labels" in found:
+        found["labels"] = _resolved_labels(found["labels"], roots)
+    if "classes" in found:
+        found["classes"] = str(_resolved_file(found["classes"], roots, "The class file"))
+    return found
+
+
 def _samples(frame: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple[dict[str, Any], ...]:
     """Choose the samples with the lowest random numbers of their class: the same ones each time."""
     draws = uniform(sample_keys(frame["sample_id"].tolist()), seed, "preview")

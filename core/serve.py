@@ -1,6 +1,8 @@
 """`gradsift app`: the browser app as a process, and what it was told, handed over by environment variables.
 
-    serve(AppOptions(roots=(Path("photos"),)), host="127.0.0.1", port=None, progress=progress)
+    server = Server(AppOptions(roots=(Path("photos"),)))
+    server.wait_until_up()
+    server.wait()  # until Ctrl-C
 
 `core` never imports the app: it starts Streamlit on `app.py`, which reads `AppOptions.from_environment()`.
 """

@@ -88,13 +88,29 @@ def describe(event: Event, seconds: float | int, done: int) -> str:
     parts = [f"{event.stage:<16} {event.done:,} of {event.total:,} {event.unit}"]
     if done > 0 and seconds > SETTLE:
         rate = done / seconds
-        parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+        parts.append(per_second(rate))
         left = (event.total - event.done) / rate
         parts.append(f"{duration(left)} left" if event.done < event.total else f"took {duration(seconds)}")
     if "epoch" in event.figures:
         parts.append(f"epoch {event.figures['epoch']:.0f} of {event.figures['epochs']:.0f}")
         parts.append(f"loss {event.figures['loss']:.3f}, accuracy on given labels {event.figures['accuracy']:.1%}")
     return " · ".join(parts)
+
+
+def standing(
+    stage: str, done: int, total: int, unit: str, rate: float | int | None, left: float | int | None
+) -> list[str]:
+    """Say where a run stands, in parts: count, rate, seconds left in the stage; what is unknown is left out."""
+    return [
+        f"{stage} {done:,} of {total:,} {unit}" if total else stage,
+        *([per_second(rate)] if rate else []),
+        *([f"{duration(left)} left in this stage"] if left is not None else []),
+    ]
+
+
+def per_second(rate: float | int) -> str:
+    """Return a rate as a person says it: `2,300/s`, `0.4/s`."""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
 
 def duration(seconds: float | int) -> str:

@@ -9,15 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from core.data.sources import SOURCES
-from core.data.sources.labels import split_column
 from core.errors import GradSiftError
-from core.library import ProjectCard
+from core.library import BUILT_IN, ProjectCard
 from core.opening import free_folder
-from core.preview import SOURCE_FIELDS, Preview, SourceField
+from core.preview import SOURCE_FIELDS, Preview, SourceField, resolved_files
 from core.terminal import duration
 from pages.ui import cached, cards, demos, notices, session
 
-BUILT_IN = ("pictograms", "digits")
 MODELS = {"reference": "Reference network, trained here on your labels"}
 PER_CLASS = 6
 CLASSES_SHOWN = 12
@@ -155,24 +153,10 @@ def _checked(found: Preview, spec: str, filled: tuple[tuple[str, str], ...], mod
     cards.samples(found, cached.samples_of(spec, filled, PER_CLASS), limit=CLASSES_SHOWN)
     if len(found.classes) > CLASSES_SHOWN:
         st.caption(f"The first {CLASSES_SHOWN} of {len(found.classes):,} classes are shown.")
-    told = _resolved(filled)
+    told = tuple(resolved_files(dict(filled), session.roots()).items())
     if session.kept("making") is None:  # its timer must not fire while the page is left
         _cost(found.spec, told)
     _create(found, spec, told, str(model))
-
-
-def _resolved(filled: cached.Filled) -> cached.Filled:
-    """The files that were filled in, by their whole paths: a command does not start where a person's paths do."""
-    return tuple((key, _place(key, text) if key in ("labels", "classes") else text) for key, text in filled)
-
-
-def _place(key: str, text: str) -> str:
-    roots, path, column = session.roots(), Path(text), None
-    whole = roots.folders[0] / text
-    if key == "labels" and not (roots.holds(whole) and whole.exists()):
-        path, column = split_column(text)
-    found = roots.resolve(str(path))
-    return f"{found}:{column}" if column else str(found)
 
 
 def _cost(spec: str, filled: tuple[tuple[str, str], ...]) -> None:

@@ -16,7 +16,6 @@ from core.review.gallery import Filters
 from core.review.present import caution
 from pages.ui import cached, filters, job_panel, large, notices, session
 
-PAGE = 60
 SETTLES = 2.0  # seconds until the browser's messages carry a new address
 RECENT = 200  # decisions that tell a person's pace
 
@@ -77,15 +76,15 @@ def _fill(project: Project, findings: Findings, stamp: cached.Stamp, chosen: Fil
     decisions = review.current()
     ids = _frozen(project, findings, stamp, decisions, chosen)
     if not ids:
-        _headline(findings, review, decisions, chosen, 1, 0)
+        _headline(findings, review, decisions, chosen, gallery.page_of(ids, 1))
         notices.empty("Nothing here.", "No image matches these filters.")
         if st.button("Show all flagged images", type="primary"):
             session.replace_query({})
             st.rerun()
         return
-    number = _page_number(ids, chosen)
-    _headline(findings, review, decisions, chosen, number, len(ids))
-    shown = ids[(number - 1) * PAGE : number * PAGE]
+    part = gallery.page_of(ids, _page_number(ids, chosen))
+    _headline(findings, review, decisions, chosen, part)
+    shown = part.ids
     frame = gallery.ranked(findings.samples, decisions, chosen, shown)
     cards = gallery.cards(frame, findings, blind=bool(session.query("blind")))
     pictures = cached.thumb_urls(project, shown)
@@ -109,20 +108,17 @@ def _missing(project: Project) -> None:
         notices.warning(door.problem)
 
 
-def _headline(
-    findings: Findings, review: Review, decisions: pd.DataFrame, chosen: Filters, number: int, count: int
-) -> None:
+def _headline(findings: Findings, review: Review, decisions: pd.DataFrame, chosen: Filters, part: gallery.Page) -> None:
     recent = review.log.recent(review.reviewer, RECENT)
     found = gallery.progress(findings.samples, decisions, chosen, recent)
     title, bar, words, back, on = st.columns([4, 1.8, 1.5, 1.2, 1.5], vertical_alignment="center")
     title.subheader(notices.plain(gallery.sentence(found)), anchor=False)
     bar.progress(min(found["reviewed"] / found["flagged"], 1.0) if found["flagged"] else 0.0)
-    pages = max(1, -(-count // PAGE))
-    words.caption(f"{(number - 1) * PAGE + 1:,} to {min(number * PAGE, count):,} of {count:,}" if count else "0 images")
-    if back.button("Back", disabled=number <= 1, key="page-back", width="stretch"):
-        _turn(number - 1, chosen)
-    if on.button("Next 60", disabled=number >= pages, key="page-on", width="stretch"):
-        _turn(number + 1, chosen)
+    words.caption(f"{part.first:,} to {part.last:,} of {part.total:,}" if part.total else "0 images")
+    if back.button("Back", disabled=part.page <= 1, key="page-back", width="stretch"):
+        _turn(part.page - 1, chosen)
+    if on.button(f"Next {gallery.PAGE_SIZE}", disabled=part.page >= part.pages, key="page-on", width="stretch"):
+        _turn(part.page + 1, chosen)
 
 
 def _frozen(
@@ -143,16 +139,11 @@ def _page_number(ids: list[str], chosen: Filters) -> int:
     What the browser sent before it knew of a new address still carries the old one; for some seconds it must not turn
     the page back.
     """
-    pages = max(1, -(-len(ids) // PAGE))
     turned, filters_then, when = session.kept("turned", (1, None, 0.0))
     if filters_then == chosen and time.monotonic() - when < SETTLES:
-        number = min(turned, pages)
-        session.set_query(page=number if number > 1 else None)
-        return int(number)
-    asked, sample = session.query("page"), session.query("id")
-    if sample in ids:
-        return ids.index(sample) // PAGE + 1
-    return min(max(int(asked), 1), pages) if asked.isdecimal() and len(asked) < 9 else 1
+        session.set_query(page=turned if turned > 1 else None)
+        return int(turned)
+    return gallery.page_asked(ids, session.query("page"), session.query("id"))
 
 
 def _turn(number: int, chosen: Filters) -> None:

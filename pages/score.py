@@ -40,7 +40,9 @@ def page() -> None:
         _next()
     arguments = _settings(project)
     if done and not arguments:
-        st.caption("Everything is computed for these settings. Change one to score again.")
+        st.caption("Scored with these settings. What is computed already is not computed twice.")
+        if not session.read_only() and st.button("Run again", icon=":material/replay:"):
+            job_panel.start_run(project, arguments)
         return
     waiting = _cost(project, arguments)
     _start(project, now, arguments, count, waiting)

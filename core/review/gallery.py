@@ -122,9 +122,9 @@ QUERY = {
 
 
 class Page(NamedTuple):
-    """Some rows of a gallery, and where they stand in it: rows `first` to `last` of `total`, counted from 1."""
+    """Some images of a gallery, and where they stand in it: `first` to `last` of `total`, counted from 1."""
 
-    rows: pd.DataFrame
+    ids: list[str]
     page: int
     pages: int
     first: int
@@ -169,13 +169,20 @@ def ranked(table: pd.DataFrame, decisions: pd.DataFrame, filters: Filters, ids: 
     return _framed(table, decisions, filters, cut, found[found >= 0])
 
 
-def page_of(frame: pd.DataFrame, page: int, size: int = PAGE_SIZE) -> Page:
+def page_of(ids: Sequence[str], page: int, size: int = PAGE_SIZE) -> Page:
     """Page `page` of a gallery, counted from 1; one that there is not becomes the nearest that there is."""
-    total = len(frame)
+    total = len(ids)
     pages = max(1, -(-total // size))
     page = min(max(page, 1), pages)
-    rows = frame.iloc[(page - 1) * size : page * size]
-    return Page(rows, page, pages, (page - 1) * size + 1 if total else 0, (page - 1) * size + len(rows), total)
+    shown = list(ids[(page - 1) * size : page * size])
+    return Page(shown, page, pages, (page - 1) * size + 1 if total else 0, (page - 1) * size + len(shown), total)
+
+
+def page_asked(ids: Sequence[str], page: str, sample: str, size: int = PAGE_SIZE) -> int:
+    """The number of the page that an address asks for: that of its image, else the one it names, else the first."""
+    if sample in ids:
+        return ids.index(sample) // size + 1
+    return int(page) if page.isdecimal() and page.isascii() and len(page) < 9 else 1
 
 
 def cards(rows: pd.DataFrame, findings: Findings, blind: bool = False) -> list[dict[str, Any]]:

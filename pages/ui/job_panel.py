@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.jobs import JobState, start, stop
 from core.project import Project
-from core.terminal import duration
+from core.terminal import duration, standing
 from pages.ui import cached, charts, notices, session
 
 TITLES = {
@@ -105,14 +105,8 @@ def spoken(now: JobState) -> str:
         return "Starting: the first words come in some seconds"
     if now.phase == "stopping":
         return "Stopping at the end of this batch"
-    parts = [TITLES.get(now.stage, now.stage.capitalize() or "Working")]
-    if now.total:
-        parts.append(f"{now.done:,} of {now.total:,} {now.unit}")
-    if now.rate:
-        parts.append(f"{now.rate:,.0f}/s" if now.rate >= 10 else f"{now.rate:.1f}/s")
-    if now.seconds_left is not None:
-        parts.append(f"{duration(now.seconds_left)} left in this stage")
-    return " · ".join(parts)
+    title = TITLES.get(now.stage, now.stage.capitalize() or "Working")
+    return " · ".join(standing(f"{title}:", now.done, now.total, now.unit, now.rate, now.seconds_left))
 
 
 def _stages(now: JobState) -> None:

@@ -1,6 +1,6 @@
 """The gallery with its large view: between the browser's outbox and the project's log, for Review and Map alike.
 
-receipt = large.received(key, review, findings)      # store what the browser sent, before anything is drawn
+receipt = large.received(key, review, findings)  # store what the browser sent, before anything is drawn
 large.draw(key, project, findings, review, decisions, rows, receipt, focus=…)
 """
 

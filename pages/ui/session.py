@@ -1,8 +1,9 @@
 """The only door to the session, the address bar and what the app was told.
 
 A page begins with `open_page(title)`. What a person chose lives in the address bar (`query`, `set_query`), so that a
-link opens the same view; what they decided lives in the project. The session itself holds nothing that may not be lost:
-which project was open last in this tab, and a reviewer's name that is not the user's.
+link opens the same view; what they decided lives in the project; a reviewer's name that is not the user's lives in a
+cookie. The session itself holds nothing that may not be lost: the project of this tab, the order of a gallery, what was
+exported last (`kept`, `keep`).
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ def pages() -> list[Any]:
     named = [
         st.Page(HERE / "pages" / f"{name}.py", title=title, icon=f":material/{icon}:", url_path=name)
         for name, (title, icon) in PAGES.items()
-        if (HERE / "pages" / f"{name}.py").exists()
     ]
     return [st.Page(_start, title="Start", url_path="start", default=True, visibility="hidden"), *named]
 

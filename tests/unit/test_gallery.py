@@ -18,6 +18,7 @@ from core.review.gallery import (
     cards,
     gallery,
     pace_of,
+    page_asked,
     page_of,
     pairs,
     progress,
@@ -156,13 +157,22 @@ def test_ranked_gives_known_rows_in_their_order_whatever_is_filtered(table: pd.D
     ],
 )
 def test_pages(table: pd.DataFrame, page: int, rows: list[str], where: tuple[int, ...]) -> None:
-    found = page_of(gallery(table, decided(), SHOWN), page, 2)
-    assert list(found.rows.index) == rows
+    found = page_of(list(gallery(table, decided(), SHOWN).index), page, 2)
+    assert found.ids == rows
     assert tuple(found[1:]) == where
 
 
+@pytest.mark.parametrize(
+    ("page", "sample", "number"),
+    [("", "", 1), ("2", "", 2), ("9", "", 9), ("1", "d", 2), ("2", "nobody", 2), ("-1", "", 1), ("x", "", 1),
+     ("²", "", 1), ("٣", "", 1), ("9" * 5000, "", 1)],
+)  # fmt: skip
+def test_the_page_that_an_address_asks_for(page: str, sample: str, number: int) -> None:
+    assert page_asked(["a", "b", "c", "d"], page, sample, size=2) == number
+
+
 def test_nothing_is_one_empty_page(table: pd.DataFrame) -> None:
-    assert tuple(page_of(gallery(table, decided(), Filters(text="zzz")), 4)[1:]) == (1, 1, 0, 0, 0)
+    assert tuple(page_of(list(gallery(table, decided(), Filters(text="zzz")).index), 4)[1:]) == (1, 1, 0, 0, 0)
     empty = table.head(0)
     assert len(gallery(empty, decided(), SHOWN)) == 0
     assert progress(empty, decided(a="keep"), SHOWN)["flagged"] == 0
