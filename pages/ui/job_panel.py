@@ -106,7 +106,8 @@ def spoken(now: JobState) -> str:
     if now.phase == "stopping":
         return "Stopping at the end of this batch"
     title = TITLES.get(now.stage, now.stage.capitalize() or "Working")
-    return " · ".join(standing(f"{title}:", now.done, now.total, now.unit, now.rate, now.seconds_left))
+    title = f"{title}:" if now.total else title
+    return " · ".join(standing(title, now.done, now.total, now.unit, now.rate, now.seconds_left))
 
 
 def _stages(now: JobState) -> None:

@@ -96,11 +96,19 @@ def test_a_map_that_is_asked_for_is_switched_on(world: World, scored: Project) -
 
 def test_after_a_run_there_is_nothing_to_do_but_look(world: World, scored: Project) -> None:
     at = world.page("score", scored)
-    assert labels(at) == ["Review the suspects", "See the map"]
+    assert labels(at) == ["Review the suspects", "See the map", "Run again"]
     assert not world.asked
     assert says(sound(button(at, "Review the suspects").click().run()), "0 of 7 reviewed")
     at = world.page("score", scored)
     assert says(sound(button(at, "See the map").click().run()), "training images are flagged")
+
+
+def test_the_same_settings_can_be_run_again(world: World, scored: Project, started: list[list[str]]) -> None:
+    at = world.page("score", scored)
+    button(at, "Run again").click().run()
+    assert started == [[]]
+    world.told(scored.folder.parent, read_only=True)
+    assert "Run again" not in labels(world.page("score", scored))
 
 
 def test_another_setting_offers_to_score_again(world: World, scored: Project, started: list[list[str]]) -> None:
@@ -144,7 +152,7 @@ def test_a_real_run_is_started_followed_and_ends(world: World) -> None:
         time.sleep(0.1)
     at = sound(at.run())
     assert not at.error, words(at)
-    assert labels(at) == ["Review the suspects", "See the map"]
+    assert labels(at) == ["Review the suspects", "See the map", "Run again"]
     assert says(at, "Scored in")
     assert says(sound(button(at, "Review the suspects").click().run()), "0 of 3 reviewed")
     assert says(world.page("map", project), "The last run drew no map.")
@@ -203,12 +211,12 @@ CURVE = ({"epoch": 1, "loss": 2.0, "accuracy": 0.3}, {"epoch": 2, "loss": 1.0, "
         (JobState("starting", run="r"), ["Starting: the first words come in some seconds"], True),
         (
             JobState("running", stage="training", done=3000, total=6000, unit="images", rate=1234.5, seconds_left=61.0),
-            ["Training · 3,000 of 6,000 images · 1,234/s · 1 min 01 s left in this stage"],
+            ["Training: 3,000 of 6,000 images · 1,234/s · 1 min 01 s left in this stage"],
             True,
         ),
         (
             JobState("running", stage="forest", done=1, total=8, unit="trees", rate=2.25),
-            ["Isolation forest · 1 of 8 trees · 2.2/s"],
+            ["Isolation forest: 1 of 8 trees · 2.2/s"],
             True,
         ),
         (JobState("running", stage="<i>x", total=0), ["<i>x"], True),
