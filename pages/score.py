@@ -40,7 +40,7 @@ def page() -> None:
         _next()
     arguments = _settings(project)
     if done and not arguments:
-        st.caption("Scored with these settings. What is computed already is not computed twice.")
+        st.caption("All is computed with these settings. Running again computes only what is missing.")
         if not session.read_only() and st.button("Run again", icon=":material/replay:"):
             job_panel.start_run(project, arguments)
         return
