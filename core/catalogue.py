@@ -19,7 +19,7 @@ class ScoreInfo:
     Attributes:
         sign: +1 where a high raw value is suspicious, -1 where a low one is.
         acted_on: which end the source acts on, and how; sources disagree, so no score is shown without it.
-        needs: what has to be there: `last layer`, `history` or `features`.
+        needs: what has to be there, a key of `NEEDS`; where it is not, there is no such column.
     """
 
     name: str
@@ -39,7 +39,22 @@ class ScoreInfo:
 Entry = TypeVar("Entry", bound=ScoreInfo)
 
 EARLY = "_early"  # what the name of a score over the epochs before memorisation ends in
+FURTHER = {
+    "model": "On your model's features, where the backbone's come first.",
+    "reference": "On the reference network's features, where another network's come first.",
+}  # by origin of the features (`core.scores.witness`)
+LEFT_OUT = "loo_ridge_margin"
 WEIGHTED = "weighted_aum"  # its weights say already what the early window says, so it has no early form
+
+NEEDS = {
+    "last layer": "the factors of the last layer's gradients",
+    "logits": "the logits of a finished network",
+    "history": "the record of a training",
+    "steps": "the record of a training with learning rates and the norms of the last layer's inputs",
+    "features": "features of any network",
+    "further features": "features of a second network",
+    "all layers": "gradients over all parameters, which the setting `grand` asks for",
+}
 
 _OGA = "Chhabra et al. 2025 (Outlier Gradient Analysis)"
 _DIET = "Paul et al. 2021 (Deep Learning on a Data Diet)"
@@ -58,15 +73,15 @@ _LAST_LAYER = (
               "removes the top 5 %", f"{_OGA}, section 4", "last layer"),
     ScoreInfo("el2n", "Error norm",
               "Distance of the predicted probabilities from the given label, now.", +1,
-              "keeps the top, removes the bottom", f"{_DIET}, definition 2.3", "last layer"),
+              "keeps the top, removes the bottom", f"{_DIET}, definition 2.3", "logits"),
     ScoreInfo("loss", "Loss", "Cross-entropy of the given label, now.", +1,
-              "small-loss methods remove the top", "classical", "last layer"),
+              "small-loss methods remove the top", "classical", "logits"),
     ScoreInfo("margin", "Probability margin", "Probability of the given label minus that of the likeliest other.", -1,
-              "removes the bottom", _LEARNING, "last layer"),
+              "removes the bottom", _LEARNING, "logits"),
     ScoreInfo("self_confidence", "Self-confidence", "Probability of the given label, now.", -1,
-              "removes the bottom", _LEARNING, "last layer"),
+              "removes the bottom", _LEARNING, "logits"),
     ScoreInfo("entropy", "Entropy", "How unsure the network is, whatever the label.", +1,
-              "active learning labels the top", "Shannon 1948", "last layer"),
+              "active learning labels the top", "Shannon 1948", "logits"),
 )  # fmt: skip
 
 _RECORDED = (
@@ -96,16 +111,22 @@ _RECORDED = (
               "Liu et al. 2021 (error set); Toneva et al. 2019", "history"),
     ScoreInfo("self_influence", "Self-influence",
               "How much training on the sample lowers its own loss (last layer).", +1,
-              "checks the top", "Pruthi et al. 2020 (TracIn), eq. 4", "history"),
+              "checks the top", "Pruthi et al. 2020 (TracIn), eq. 4", "steps"),
 )  # fmt: skip
 
 _FEATURES = (
-    ScoreInfo("loo_ridge_margin", "Left-out margin",
+    ScoreInfo(LEFT_OUT, "Left-out margin",
               "Margin of the given label in a ridge head that never saw this label.", -1,
               "checks the bottom", "Allen 1974 (PRESS) on the network's features", "features"),
     ScoreInfo("knn_disagreement", "Neighbour disagreement",
               "Share of the nearest training images that carry another label.", +1,
               "checks the top", "Bahri et al. 2020 (Deep k-NN); Zhu et al. 2022 (SimiFeat)", "features"),
+)  # fmt: skip
+
+_ALL_LAYERS = (
+    ScoreInfo("grand", "Gradient size (all layers)",
+              "Length of the gradient over all parameters, at the epochs asked for.", +1,
+              "keeps the top, removes the bottom", f"{_DIET}, definition 2.1", "all layers"),
 )  # fmt: skip
 
 
@@ -119,6 +140,17 @@ def table_of(scores: Iterable[Entry]) -> dict[str, Entry]:
     return table
 
 
+def _of_origin(score: ScoreInfo, origin: str) -> ScoreInfo:
+    """The same score on the features of a network that is not the first."""
+    return replace(
+        score,
+        name=f"{score.name}_{origin}",
+        title=f"{score.title}, {origin}",
+        meaning=f"{score.meaning} {FURTHER[origin]}",
+        needs="further features",
+    )
+
+
 def _in_window(score: ScoreInfo) -> ScoreInfo:
     """The same score over the epochs before memorisation."""
     return replace(
@@ -130,5 +162,12 @@ def _in_window(score: ScoreInfo) -> ScoreInfo:
 
 
 SCORE_INFO = table_of(
-    (*_LAST_LAYER, *_RECORDED, *map(_in_window, (s for s in _RECORDED if s.name != WEIGHTED)), *_FEATURES)
+    (
+        *_LAST_LAYER,
+        *_RECORDED,
+        *map(_in_window, (s for s in _RECORDED if s.name != WEIGHTED)),
+        *_FEATURES,
+        *(_of_origin(_FEATURES[0], origin) for origin in FURTHER),
+        *_ALL_LAYERS,
+    )
 )

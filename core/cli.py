@@ -14,16 +14,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from core import __version__, commands, opening
+from core import __version__, commands, looking, opening
 from core.commands import AUTO, Answer
+from core.data.sources import SOURCES
 from core.errors import GradSiftError, Stopped
+from core.models.specs import MODELS
 from core.opening import DEMO_SETTINGS
 from core.progress import Progress
 from core.project import Project
 from core.serve import LOCAL
+from core.shortage import shortages
 from core.terminal import Narrator, shown
 
 STOPPED = 130
+REFERENCE = "reference"
+NETWORK_SETTINGS = ("backbone", "checkpoints", "layer", "transform", "reference", "models", "grand")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     narrator = Narrator.on(sys.stderr)
     try:
-        answer: Answer = options.run(options, Progress(narrator, note=narrator.note))
+        with shortages():
+            answer: Answer = options.run(options, Progress(narrator, note=narrator.note))
     except (Stopped, KeyboardInterrupt) as stop:
         narrator.close()
         print(
@@ -82,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"gradsift {__version__}")
     entries = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for build in (
-        _demo, _app, _new, _sift, _show, _scores, _problems, _decide, _undo, _redo, _export, _report, _status,
+        _demo, _app, _new, _sift, _show, _copies, _groups, _facts, _scores, _problems, _decide, _undo, _redo, _export,
+        _report, _status,
     ):  # fmt: skip
         build(entries)
     return top
@@ -146,13 +153,16 @@ def _app(entries: Any) -> None:
         "--projects", metavar="DIR", type=Path, help="where new projects are made (default: ~/gradsift)"
     )
     command.add_argument("--read-only", action="store_true", help="show everything, change nothing")
+    command.add_argument(
+        "--allow-code", action="store_true", help="let projects of the app run code of yours (models of the kind code:)"
+    )
     _listening(command)
 
 
 def _run_app(options: argparse.Namespace, progress: Progress) -> Answer:
     return opening.app(
         options.project, options.root, read_only=options.read_only, projects=options.projects, host=options.host,
-        port=options.port, browser=options.browser, progress=progress,
+        port=options.port, browser=options.browser, allow_code=options.allow_code, progress=progress,
     )  # fmt: skip
 
 
@@ -162,8 +172,10 @@ def _new(entries: Any) -> None:
         "gradsift new pets --source folder:photos/pets", _run_new,
     )  # fmt: skip
     command.add_argument("project", metavar="PROJECT", type=Path, help="a folder that does not exist yet")
-    command.add_argument("--source", required=True, metavar="SPEC", help="digits, folder:PATH or table:FILE")
-    command.add_argument("--model", default="reference", metavar="SPEC", help="the network (default: reference)")
+    command.add_argument(
+        "--source", required=True, metavar="SPEC", help="one of: " + ", ".join(kind.example for kind in SOURCES)
+    )
+    _network(command)
     command.add_argument("--labels", metavar="FILE[:COLUMN]", help="labels that replace the source's, joined by id")
     command.add_argument("--classes", metavar="FILE", type=Path, help="class names, one per line, in order")
     command.add_argument(
@@ -173,28 +185,65 @@ def _new(entries: Any) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of every random choice (default: 0)")
     for column in ("id", "label", "path", "split", "group"):
         command.add_argument(f"--{column}-column", metavar="NAME", help=f"column of a table that holds the {column}")
+    command.add_argument(
+        "--meta-columns", metavar="A,B", action="append", default=[],
+        help="columns of a table that travel along (annotator,batch,camera); gradsift groups compares their values",
+    )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="write nothing, say what a run would take")
+
+
+def _network(command: argparse.ArgumentParser) -> None:
+    """Add what says which network answers for what, to `new` and `sift` alike."""
+    forms = ", ".join(kind.example for kind in MODELS.values())
+    command.add_argument("--model", metavar="SPEC", help=f"the network (default: reference). One of: {forms}")
+    command.add_argument(
+        "--backbone", metavar="SPEC|auto",
+        help="a pretrained network whose features judge labels beside the training, as --model (auto: none)",
+    )  # fmt: skip
+    command.add_argument(
+        "--checkpoints", nargs="+", metavar="FILE",
+        help="weights saved while the model was trained, first to last (auto: none)",
+    )  # fmt: skip
+    command.add_argument("--layer", metavar="NAME|auto", help="the layer that gives the logits (auto: found by a run)")
+    command.add_argument(
+        "--transform", metavar="TEXT|auto",
+        help="how images become input: resize=256,crop=224,mean=0.485/0.456/0.406,std=... (auto: as the weights say)",
+    )  # fmt: skip
+    command.add_argument(
+        "--reference", action=argparse.BooleanOptionalAction,
+        help="train the reference network beside a finished model that has no history (default: yes)",
+    )  # fmt: skip
+    command.add_argument("--models", type=int, metavar="N", help="trainings with N seeds: mean and spread (default: 1)")
+    command.add_argument(
+        "--grand", nargs="+", metavar="EPOCH|last",
+        help="gradient norms over all parameters at these epochs (auto: none)",
+    )  # fmt: skip
+    command.add_argument(
+        "--download", action="store_true", help="allow this call to fetch data or weights over the network"
+    )
 
 
 def _run_new(options: argparse.Namespace, progress: Progress) -> Answer:
     columns = {
         f"{name}_column": getattr(options, f"{name}_column") for name in ("id", "label", "path", "split", "group")
     }
+    told: dict[str, Any] = {
+        "model": options.model or REFERENCE, "labels": options.labels, "classes": options.classes,
+        "val_fraction": options.val_fraction, "limit": options.limit, "columns": columns, "seed": options.seed,
+        "meta_columns": [name.strip() for text in options.meta_columns for name in text.split(",") if name.strip()],
+        "settings": {name: getattr(options, name) for name in NETWORK_SETTINGS}, "download": options.download,
+        "progress": progress,
+    }  # fmt: skip
     if options.dry_run:
-        return commands.cost_of_source(
-            options.source, labels=options.labels, classes=options.classes, val_fraction=options.val_fraction,
-            limit=options.limit, columns=columns, seed=options.seed, progress=progress,
-        )  # fmt: skip
-    return commands.new(
-        options.project, options.source, model=options.model, labels=options.labels, classes=options.classes,
-        val_fraction=options.val_fraction, limit=options.limit, columns=columns, seed=options.seed, progress=progress,
-    )  # fmt: skip
+        return commands.cost_of_source(options.source, **told)
+    return commands.new(options.project, options.source, **told)
 
 
 def _sift(entries: Any) -> None:
     command = _on_project(
         entries, "sift", "score every image; goes on where it stopped", "gradsift sift pets", _run_sift
     )
+    _network(command)
     command.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (default: auto)")
     command.add_argument("--seed", type=int, metavar="N", help="of every random choice")
     command.add_argument(
@@ -218,11 +267,11 @@ def _count_or_auto(text: str) -> int | str:
 
 
 def _run_sift(project: Project, options: argparse.Namespace, progress: Progress) -> Answer:
-    names = ("device", "seed", "epochs", "augment", "flip", "maps", "image_size", "trees")
+    names = ("device", "seed", "epochs", "augment", "flip", "maps", "image_size", "trees", *NETWORK_SETTINGS)
     changes = {name: getattr(options, name) for name in names}
     if options.dry_run:
-        return commands.cost(project, changes, progress)
-    return commands.sift(project, changes, options.budget, progress)
+        return commands.cost(project, changes, progress, options.model, download=options.download)
+    return commands.sift(project, changes, options.budget, progress, options.model, download=options.download)
 
 
 def _show(entries: Any) -> None:
@@ -234,6 +283,32 @@ def _show(entries: Any) -> None:
     command.add_argument("--top", type=int, default=50, metavar="N", help="how many (default: 50)")
     command.add_argument("--score", default="suspicion", metavar="NAME", help="rank by this score (default: suspicion)")
     command.add_argument("--budget", metavar="5%|400", help="how many to flag (default: the project's)")
+
+
+def _copies(entries: Any) -> None:
+    command = _on_project(
+        entries, "copies", "list images that show one picture twice, those with different labels first",
+        "gradsift copies pets --top 20", lambda project, o, p: looking.copies(project, o.top, p),
+    )  # fmt: skip
+    command.add_argument("--top", type=int, default=20, metavar="N", help="how many groups (default: 20)")
+
+
+def _groups(entries: Any) -> None:
+    command = _on_project(
+        entries, "groups", "compare annotators, batches or classes: flagged and confirmed share of each",
+        "gradsift groups pets --by annotator", lambda project, o, _: looking.groups(project, o.by, o.score, o.budget),
+    )  # fmt: skip
+    command.add_argument("--by", metavar="COLUMN", help="a meta column, group or class (default: each of them)")
+    command.add_argument("--score", default="suspicion", metavar="NAME", help="rank by this score (default: suspicion)")
+    command.add_argument("--budget", metavar="5%|400", help="how many to flag (default: the project's)")
+
+
+def _facts(entries: Any) -> None:
+    command = _on_project(
+        entries, "facts", "list dark, blurry, near-uniform and oddly sized images (needs gradsift[facts])",
+        "gradsift facts pets --top 20", lambda project, o, p: looking.facts(project, o.top, p),
+    )  # fmt: skip
+    command.add_argument("--top", type=int, default=50, metavar="N", help="how many images (default: 50)")
 
 
 def _scores(entries: Any) -> None:

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,21 +23,24 @@ import pandas as pd
 
 from core.data.images import shrink
 from core.data.manifest import Manifest
-from core.data.sources import SourceOptions
-from core.data.sources.base import expanded
+from core.data.sources import SOURCES, SourceOptions, fetch_source, split_spec
+from core.data.sources.base import expanded, require_file
+from core.data.sources.labels import alike
 from core.data.sources.table import GUARDED
 from core.errors import DecisionError, InputError, ProjectError
 from core.export.formats import named
 from core.export.manifest import export_manifest
 from core.export.report import write_report
+from core.extras import make_copies
 from core.findings import EVIDENCE
 from core.jobs import THUMBS, JobState, Recording, recorded, state
+from core.models.specs import Permissions, absolute_model, parse_model
 from core.progress import Progress
 from core.project import Project, ProjectConfig, Stages
 from core.review.decisions import UNDECIDED, Review
 from core.review.flags import Budget, share_flagged
 from core.review.flags import flag as flag_rows
-from core.review.present import caution, heavy_on, plain, ranking_rows
+from core.review.present import caution, heavy_on, notes_of, plain, ranking_rows
 from core.settings import SiftSettings
 from core.terminal import duration, shown, standing, table
 
@@ -47,7 +50,9 @@ SHOWN = {
     "action": "decision", "reason": "reason",
 }  # fmt: skip
 AUTO = "auto"  # back to the automatic value
-AUTOMATIC = ("epochs", "image_size", "flip")  # settings whose automatic value is None
+AUTOMATIC = ("epochs", "image_size", "flip", "backbone", "layer", "transform")  # settings whose automatic value is None
+LISTS = ("checkpoints", "grand")  # settings whose automatic value is an empty list
+COPIES = "copies"
 PROBED = 512  # images that tell what a source would cost
 
 if TYPE_CHECKING:
@@ -74,39 +79,50 @@ def new(
     val_fraction: float = 0.1,
     limit: int | None = None,
     columns: Mapping[str, str | None] | None = None,
+    meta_columns: Sequence[str] = (),
     seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    download: bool = False,
     progress: Progress | None = None,
 ) -> Answer:
-    """Read and check a source, and write the project."""
-    if model != "reference":
-        raise InputError(f"Unknown model {model!r}. This version trains its own: --model reference.")
+    """Read and check a source, and write the project.
+
+    `settings` are those of `SiftSettings` that are to differ from the defaults, None for those that are not;
+    `meta_columns` are columns that travel along; `download` allows this call to fetch the source.
+    """
+    model, chosen = absolute_model(model), _settings(SiftSettings(seed=seed), settings or {})
+    _check_models(model, chosen, progress or Progress())
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ProjectError(f"{folder} exists and is not empty. Choose another folder, or delete it first.")
-    settings = SiftSettings(seed=seed)
-    kind, _, place = absolute(source).partition(":")
-    if kind == "folder" and folder.resolve().is_relative_to(Path(place).resolve()):
+    head, place = split_spec(absolute(source))
+    if head == "folder:" and folder.resolve().is_relative_to(Path(place).resolve()):
         raise ProjectError(
             f"{folder} lies inside the images' folder {place}, which is only read. Choose a place outside it."
         )
+    _fetch(source, download)
     manifest = Manifest.read(
-        absolute(source), options=SourceOptions(**dict(columns or {}), seed=seed), labels=labels, classes=classes,
+        absolute(source), options=_options(columns, meta_columns, seed), labels=labels, classes=classes,
         val_fraction=val_fraction, limit=limit, seed=seed, progress=progress,
     )  # fmt: skip
-    config = ProjectConfig(manifest.source.spec, model=model, labels=labels or "", settings=settings)
+    config = ProjectConfig(manifest.source.spec, model=model, labels=labels or "", settings=chosen)
     project = Project.create(folder, manifest, config)
     return _described(project, manifest)
 
 
 def cost_of_source(
-    source: str, *, labels: str | None = None, classes: Path | None = None, val_fraction: float = 0.1,
-    limit: int | None = None, columns: Mapping[str, str | None] | None = None, seed: int = 0,
-    progress: Progress | None = None,
+    source: str, *, model: str = "reference", labels: str | None = None, classes: Path | None = None,
+    val_fraction: float = 0.1, limit: int | None = None, columns: Mapping[str, str | None] | None = None,
+    meta_columns: Sequence[str] = (), seed: int = 0, settings: Mapping[str, Any] | None = None,
+    download: bool = False, progress: Progress | None = None,
 ) -> Answer:  # fmt: skip
     """Say what a run on a source would take, before a project of it is made: from some of its images."""
     from core.data.sources import open_source
     from core.estimate import estimate
 
-    progress, options = progress or Progress(), SourceOptions(**dict(columns or {}), seed=seed)
+    progress, options = progress or Progress(), _options(columns, meta_columns, seed)
+    model, chosen = absolute_model(model), _settings(SiftSettings(seed=seed), settings or {})
+    _check_models(model, chosen, Progress())
+    _fetch(source, download)
     count = len(open_source(absolute(source), options).rows().frame)
     some = Manifest.read(
         absolute(source), options=options, labels=labels, classes=classes, val_fraction=val_fraction,
@@ -114,13 +130,61 @@ def cost_of_source(
     )  # fmt: skip
     with TemporaryDirectory(prefix="gradsift-probe-") as folder:
         rows = max(min(count, limit or count), len(some))
-        return _costs(estimate(some, SiftSettings(seed=seed), Stages(Path(folder)), progress, rows))
+        permissions = Permissions.from_environment(download=download)
+        stages = Stages(Path(folder))
+        return _costs(estimate(some, chosen, stages, progress, rows, model=model, permissions=permissions))
 
 
 def absolute(spec: str) -> str:
     """Make the path in a source's spec absolute, so that a project opens from any folder."""
-    kind, colon, path = spec.partition(":")
-    return f"{kind}:{expanded(path).absolute()}" if colon and path else spec
+    head, path = split_spec(spec)
+    return f"{head}{expanded(path).absolute()}" if path else spec
+
+
+def _options(columns: Mapping[str, str | None] | None, meta_columns: Sequence[str], seed: int) -> SourceOptions:
+    return SourceOptions(**dict(columns or {}), meta_columns=tuple(meta_columns), seed=seed)
+
+
+def _fetch(source: str, download: bool) -> None:
+    """Download a source where that was allowed and there is anything to download; weights are fetched by a run."""
+    kind = next((each for each in SOURCES if each.name == source.partition(":")[0]), None)
+    if download and kind is not None and kind.fetch is not None:
+        fetch_source(absolute(source))
+
+
+def _settings(before: SiftSettings, changes: Mapping[str, Any]) -> SiftSettings:
+    """Return the settings with what was named; paths in them are made absolute.
+
+    Raises:
+        SettingsError: a value is out of range.
+        ModelError: the backbone is of no known form.
+    """
+    asked = _asked(changes)
+    if asked.get("backbone"):
+        asked["backbone"] = absolute_model(asked["backbone"])
+    if asked.get("checkpoints"):
+        asked["checkpoints"] = tuple(str(expanded(path).absolute()) for path in asked["checkpoints"])
+    return replace(before, **asked)
+
+
+def _check_models(model: str, settings: SiftSettings, progress: Progress) -> None:
+    """Look at what models name before anything is computed: permission, files, and code of a person's own, said so.
+
+    Raises:
+        ModelError: a model asks for more than is permitted.
+        InputError: a file of weights is not there.
+    """
+    permissions = Permissions.from_environment()
+    for text in filter(None, (model, settings.backbone)):
+        spec = parse_model(text)
+        permissions.check(spec)
+        if spec.file is not None and not (spec.kind == "dynamics" and spec.file.is_dir()):
+            require_file(spec.file, "The model's file")
+        if spec.kind == "code":
+            progress.note(f"{spec.callable[0]} is your own code: a run imports it and calls {spec.callable[1]}.")
+    for path in settings.checkpoints:
+        permissions.check(parse_model(model.partition("@")[0] + f"@{path}") if "@" in model else parse_model(model))
+        require_file(Path(path), "The checkpoint")
 
 
 def _described(project: Project, manifest: Manifest) -> Answer:
@@ -130,12 +194,18 @@ def _described(project: Project, manifest: Manifest) -> Answer:
         "project": str(project.folder), "images": len(manifest), "problems": len(manifest.problems),
         "classes": {str(name): int(count) for name, count in per_class.items()},
         "splits": {str(name): int(count) for name, count in splits.items()},
+        "alike": [list(names) for names in alike(manifest.classes)],
     }  # fmt: skip
     lines = [
         f"{len(manifest):,} images of {len(manifest.classes)} classes in {project.folder}",
         "splits: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()),
         f"classes: {_shortened(per_class)}",
     ]
+    for names in alike(manifest.classes):
+        told = " and ".join(map(repr, names))
+        lines.append(
+            f"{told} differ in case or spaces only and count as {len(names)} classes; mend the labels if not so"
+        )
     if len(manifest.problems):
         reasons = manifest.problems["reason"].value_counts()
         lines.append(f"set aside: {len(manifest.problems):,} ({_shortened(reasons)}); see gradsift problems")
@@ -148,23 +218,29 @@ def _shortened(counts: pd.Series, most: int = 12) -> str:
     return listed + (f" and {len(counts) - most:,} more" if len(counts) > most else "")
 
 
-def sift(project: Project, changes: Mapping[str, Any], budget: str | None, progress: Progress) -> Answer:
-    """Run every stage that is not there yet."""
+def sift(
+    project: Project, changes: Mapping[str, Any], budget: str | None, progress: Progress, model: str | None = None,
+    *, download: bool = False,
+) -> Answer:  # fmt: skip
+    """Run every stage that is not there yet. `download` allows this call to fetch weights; it is never stored."""
     with recorded(project, "sift", progress) as run:
         from core.pipeline import sift as run_stages  # torch is loaded only by the commands that compute
 
-        project = _configured(project, changes, budget)
+        project = _configured(project, changes, budget, model, run)
         _tell_device(project, run)
         _say_needs(project, run)
         begin = time.perf_counter()
         _make_thumbs(project, run)
-        findings = run_stages(project, project.config.model, progress=run)
+        permissions = Permissions.from_environment(download=download)
+        findings = run_stages(project, project.config.model, progress=run, permissions=permissions)
+        _find_copies(project, run)
         seconds = time.perf_counter() - begin
     flagged = flag_rows(findings.samples, "suspicion", Budget.parse(project.config.budget))
     rule = findings.run["suspicion"]
     data = {
         "project": str(project.folder), "images": len(findings), "flagged": int(flagged["flagged"].sum()),
         "seconds": round(seconds, 2), "suspicion": rule, "stages": findings.run["stages"],
+        "notes": notes_of(findings.run),
     }  # fmt: skip
     text = (
         f"{int(flagged['flagged'].sum()):,} of {len(flagged):,} training images flagged "
@@ -172,8 +248,8 @@ def sift(project: Project, changes: Mapping[str, Any], budget: str | None, progr
         f"suspicion rests on {' and '.join(rule['scores'])}: {rule['why']}\n"
         f"next: gradsift show {project.folder}"
     )
-    warning = caution(findings.run)
-    return Answer(data, f"{warning}\n{text}" if warning else text)
+    said = [caution(findings.run), *notes_of(findings.run)]
+    return Answer(data, "\n".join([*filter(None, said), text]))
 
 
 def _make_thumbs(project: Project, run: Recording) -> None:
@@ -185,6 +261,15 @@ def _make_thumbs(project: Project, run: Recording) -> None:
     except InputError as error:
         run.note(f"No thumbnails were made. {error}")
     run.ended(THUMBS)
+
+
+def _find_copies(project: Project, run: Recording) -> None:
+    """Look for copies among the images. They are no part of the ranking: what keeps them from being found is said."""
+    try:
+        make_copies(project, run)
+    except (InputError, ProjectError) as error:
+        run.note(f"Copies were not looked for. {error}")
+    run.ended(COPIES)
 
 
 def _tell_device(project: Project, run: Recording) -> None:
@@ -205,16 +290,16 @@ def _tell_device(project: Project, run: Recording) -> None:
 def _say_needs(project: Project, progress: Recording) -> None:
     """Say what a run needs before it starts, and refuse where the disk cannot hold it."""
     from core.estimate import space
-    from core.pipeline import plan
+    from core.pipeline import plan_of
 
-    manifest = project.manifest()
-    planned = plan(manifest, project.config.settings)
+    manifest, planned = project.manifest(), plan_of(project)
     progress.plan(planned.keys)
     if all(project.stages.find(name, key) for name, key in planned.keys.items()):
         return
     memory, disk = space(manifest, planned)
+    training = f", {planned.epochs} epochs at {planned.side} pixels" if planned.trains else ""
     progress.note(
-        f"{int(manifest.train.sum()):,} images to train on, {planned.epochs} epochs at {planned.side} pixels; "
+        f"{int(manifest.train.sum()):,} images to train on{training}; "
         f"at most about {memory:,} MB of memory and {disk:,} MB of disk"
     )
     free = shutil.disk_usage(project.folder).free // 10**6
@@ -227,30 +312,45 @@ def _say_needs(project: Project, progress: Recording) -> None:
 def _asked(changes: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were named, `AUTO` as None where that is the automatic value."""
     told = {name: value for name, value in changes.items() if value is not None}
-    return {name: None if value == AUTO and name in AUTOMATIC else value for name, value in told.items()}
+    told |= {name: () if list(told[name]) == [AUTO] else tuple(told[name]) for name in LISTS if name in told}
+    return {name: None if name in AUTOMATIC and value == AUTO else value for name, value in told.items()}
 
 
-def _configured(project: Project, changes: Mapping[str, Any], budget: str | None) -> Project:
-    asked = _asked(changes)
+def _configured(
+    project: Project, changes: Mapping[str, Any], budget: str | None, model: str | None, progress: Progress
+) -> Project:
     if budget is not None:
         Budget.parse(budget)
-    settings = SiftSettings.from_dict(project.config.settings.as_dict() | asked)
-    if settings == project.config.settings and budget in (None, project.config.budget):
+    settings = _settings(project.config.settings, changes)
+    model = absolute_model(model) if model else project.config.model
+    _check_models(model, settings, progress)
+    before = project.config
+    if (settings, model) == (before.settings, before.model) and budget in (None, before.budget):
         return project
     from core.models.device import choose
 
     choose(settings.device, settings.precision)  # what is not there is refused before anything is written down
     with project.lock():
-        return project.with_config(settings=settings, budget=budget or project.config.budget)
+        return project.with_config(settings=settings, model=model, budget=budget or before.budget)
 
 
-def cost(project: Project, changes: Mapping[str, Any], progress: Progress) -> Answer:
+def cost(
+    project: Project, changes: Mapping[str, Any], progress: Progress, model: str | None = None,
+    *, download: bool = False,
+) -> Answer:  # fmt: skip
     """Say what a run would take, from a short probe; nothing is kept."""
     from core.estimate import estimate
+    from core.pipeline.planning import kept_in
 
-    asked = _asked(changes)
-    settings = SiftSettings.from_dict(project.config.settings.as_dict() | asked)
-    return _costs(estimate(project.manifest(), settings, project.stages, progress))
+    settings = _settings(project.config.settings, changes)
+    model = absolute_model(model) if model else project.config.model
+    _check_models(model, settings, Progress())
+    permissions = Permissions.from_environment(download=download)
+    found = estimate(
+        project.manifest(), settings, project.stages, progress, model=model, kept=kept_in(project),
+        permissions=permissions,
+    )  # fmt: skip
+    return _costs(found)
 
 
 def _costs(found: Estimate) -> Answer:
@@ -405,10 +505,11 @@ def _images_of(manifest: Manifest, longest: int, ids: list[str]) -> dict[str, by
     """Encode images small; None for one that cannot be read, or is not the image that was scored."""
     digests = dict(zip(manifest.ids, manifest.rows["sha256"], strict=True))
     found: dict[str, bytes | None] = dict.fromkeys(ids)
-    for sample, data in manifest.source.read(list(found)):
-        if isinstance(data, bytes) and hashlib.sha256(data).hexdigest() == digests.get(sample):
-            with suppress(InputError):
-                found[sample] = shrink(data, longest)
+    with suppress(InputError):  # the whole source may be away: the report is made without pictures
+        for sample, data in manifest.source.read(list(found)):
+            if isinstance(data, bytes) and hashlib.sha256(data).hexdigest() == digests.get(sample):
+                with suppress(InputError):
+                    found[sample] = shrink(data, longest)
     return found
 
 
@@ -466,9 +567,9 @@ def _run_line(now: JobState) -> str:
 def _waiting(project: Project, manifest: Manifest) -> dict[str, Any]:
     """Return the stages that are not there yet, and the space that a run takes; empty where all is done."""
     from core.estimate import space
-    from core.pipeline import plan
+    from core.pipeline import plan_of
 
-    planned = plan(manifest, project.config.settings)
+    planned = plan_of(project)
     stages = [name for name, key in planned.keys.items() if project.stages.find(name, key) is None]
     memory, disk = space(manifest, planned)
     return {"stages": stages, "memory_mb": memory, "disk_mb": disk} if stages else {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 from core import commands, jobs
 from core.commands import Answer
 from core.data.manifest import Manifest
+from core.data.sources import split_spec
 from core.data.thumbs import make_thumbs
 from core.errors import GradSiftError, ProjectError
 from core.findings import Findings
@@ -39,6 +41,7 @@ def app(
     host: str = LOCAL,
     port: int | None = None,
     browser: bool = True,
+    allow_code: bool = False,
     progress: Progress,
 ) -> Answer:
     """Run the app until it is ended.
@@ -51,9 +54,10 @@ def app(
         host: the address to listen on; the default is reached from this machine only.
         port: the port; None for the first free one from 8501 on.
         browser: open the person's browser.
+        allow_code: let runs that the app starts call code of a person's own (models of the kind `code:`).
         progress: who is told where the app is.
     """
-    options = allowed(project, roots, read_only, projects or Path.home() / "gradsift")
+    options = replace(allowed(project, roots, read_only, projects or Path.home() / "gradsift"), allow_code=allow_code)
     server = Server(options, host, port)
     try:
         server.wait_until_up()
@@ -84,7 +88,7 @@ def allowed(project: Path | None, roots: Sequence[Path], read_only: bool, projec
     if project is None:
         return AppOptions(tuple(named), read_only, None, place)
     found = Project.open(project)
-    _, _, images = found.config.source_spec.partition(":")
+    _, images = split_spec(found.config.source_spec)
     source = [Path(images) if Path(images).is_dir() else Path(images).parent] if images else []
     return AppOptions((*named, found.folder, *source), read_only, found.folder, place)
 
@@ -125,8 +129,8 @@ def demo(
 
 def free_folder(root: Path, spec: str) -> Path:
     """Return a folder below `root` for a project of a source that is not there yet, named after the source."""
-    kind, _, place = spec.partition(":")
-    name = Path(place).absolute().stem if place else kind
+    head, place = split_spec(spec)
+    name = Path(place).absolute().stem if place else head.partition(":")[0]
     folder, number = root / name, 1
     while folder.exists():
         number += 1
@@ -140,8 +144,7 @@ def demo_project(folder: Path, data: str, progress: Progress) -> Project:
         commands.new(folder, data, progress=progress)
         made = Project.open(folder)
         make_thumbs(made.manifest(), made.folder / THUMBS)  # something to look at while it is scored
-        changes = made.config.settings.as_dict() | dict(DEMO_SETTINGS.get(data, {}))
-        return made.with_config(settings=type(made.config.settings).from_dict(changes))
+        return made.with_config(settings=replace(made.config.settings, **DEMO_SETTINGS.get(data, {})))
     project = Project.open(folder)
     if project.config.source_spec.partition(":")[0] != data:
         raise ProjectError(f"{folder} holds another project ({project.config.source_spec}). Name an empty folder.")

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ import pyarrow.parquet as pq
 from core.axes import Array
 from core.data.images import shrink
 from core.data.manifest import Manifest
-from core.data.sources import MissingSource, Source, SourceOptions, SourceRows, open_source
+from core.data.sources import Contained, MissingSource, Source, SourceOptions, SourceRows, open_source, split_spec
 from core.data.sources.base import OUTSIDE, expanded, file_error
 from core.data.sources.table import TableSource, place
 from core.data.sources.tabular import BATCH_ROWS, ParquetTable
@@ -108,8 +109,8 @@ class Guarded:
         return found
 
     def _outside(self, spec: str) -> InputError | None:
-        _, colon, path = spec.partition(":")
-        if not colon or not path or self.roots.holds(expanded(path)):
+        _, path = split_spec(spec)
+        if not path or self.roots.holds(expanded(path)):
             return None
         return InputError(f"The source {spec} is {OUTSIDE}. The folders: {self.roots.text}.")
 
@@ -134,10 +135,24 @@ class Guarded:
             yield from ((sample_id, source.error) for sample_id in ids)
         elif isinstance(source, TableSource):
             yield from self._of_table(source, ids)
+        elif isinstance(source, Contained):
+            yield from self._contained(ids)
         elif ":" in source.spec:
             yield from ((sample_id, InputError("the sample has no file")) for sample_id in ids)
         else:  # built in: its images are made by code, no file is read
             yield from source.read(ids)
+
+    def _contained(self, ids: list[str]) -> Iterator[tuple[str, bytes | InputError]]:
+        """Read images out of larger files, each opened through the roots."""
+        try:
+            yield from self._through_roots.read(ids)
+        except InputError as error:
+            yield from ((sample_id, error) for sample_id in ids)
+
+    @cached_property
+    def _through_roots(self) -> Source:
+        assert isinstance(self.source, Contained)
+        return self.source.opened_with(lambda path: os.fdopen(self.roots.open(path), "rb"))
 
     def _of_table(self, source: TableSource, ids: list[str]) -> Iterator[tuple[str, bytes | InputError]]:
         left = dict.fromkeys(ids)

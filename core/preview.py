@@ -3,12 +3,13 @@
     found = preview("folder:pets", roots)
     sample_images(found)                   # {"cat/1.png": WebP bytes, …}
 
-The rows, labels and splits are those that `Manifest.read` would make; only the images are not looked at.
+The rows, labels and splits are those that `Manifest.read` would make; only the images are not looked at. The fields of
+each kind of source and of each kind of model stand here too, and what a form filled in becomes a spec inside the roots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ import pandas as pd
 
 from core.chance import sample_keys, uniform
 from core.data.manifest import check_enough, check_settings, labelled, split_rows
-from core.data.sources import SourceOptions, open_source
+from core.data.sources import SourceOptions, open_source, split_spec
 from core.data.sources.base import OUTSIDE, file_error
 from core.data.sources.labels import read_classes, split_column
 from core.data.thumbs import thumb
 from core.errors import InputError
+from core.models.specs import DEFAULT, MODELS, ModelSpec, parse_model
 from core.pictures import Guarded
 from core.roots import Roots
 
@@ -34,7 +36,7 @@ COLUMNS = ("id_column", "label_column", "path_column", "split_column", "group_co
 
 @dataclass(frozen=True)
 class SourceField:
-    """One field of the form for a kind of source."""
+    """One field of the form for a kind of source or of model."""
 
     key: str
     label: str
@@ -46,12 +48,31 @@ _LABELS = (
     SourceField("labels", "Labels from another file", "A CSV, Parquet, JSON Lines, .npy or .npz file; FILE:COLUMN."),
     SourceField("classes", "Class names", "A text file with one name per line, in the order of the numbers."),
 )
+_META = SourceField(
+    "meta_columns", "Columns that travel along", "annotator, batch, camera: separated by commas, to be compared later."
+)
 SOURCE_FIELDS: Mapping[str, tuple[SourceField, ...]] = {
     "digits": (),
     "pictograms": (),
     "folder": (
         SourceField("path", "Folder", "The folder that holds one folder per class, or images and metadata.csv.", True),
         *_LABELS,
+        _META,
+    ),
+    "zip": (
+        SourceField("path", "Zip file", "It holds one folder per class, or images and metadata.csv.", True),
+        *_LABELS,
+        _META,
+    ),
+    "torchvision": (
+        SourceField("name", "Data set", "As torchvision calls it: CIFAR10, OxfordIIITPet, …", True),
+        SourceField("path", "Folder", "What torchvision calls the root of the data set.", True),
+        *_LABELS,
+    ),
+    "hf": (
+        SourceField("path", "Folder", "What save_to_disk wrote, or a folder of Parquet files.", True),
+        *_LABELS,
+        _META,
     ),
     "table": (
         SourceField("path", "File", "A CSV, TSV, Parquet or JSON Lines file with one row per image.", True),
@@ -61,8 +82,31 @@ SOURCE_FIELDS: Mapping[str, tuple[SourceField, ...]] = {
         SourceField("split_column", "Column of the split", "train, val or test."),
         SourceField("group_column", "Column of the group", "What the images have in common besides the label."),
         *_LABELS,
+        _META,
     ),
 }
+_NAME = SourceField("name", "Architecture", "As the library calls it, for example resnet18.", True)
+_WEIGHTS = SourceField(
+    "weights",
+    "Weights",
+    f"A state dict (.pt, .pth) or .safetensors; {DEFAULT} for the library's own, a download.",
+    True,
+)
+MODEL_FIELDS: Mapping[str, tuple[SourceField, ...]] = {
+    "reference": (),
+    "train": (_NAME, replace(_WEIGHTS, label="Weights to start from", required=False)),
+    "torchvision": (_NAME, _WEIGHTS),
+    "timm": (_NAME, _WEIGHTS),
+    "code": (
+        SourceField("name", "Module and callable", "model.py:make, what returns the network. The code is run.", True),
+        SourceField("weights", "Weights", "A state dict (.pt, .pth) or .safetensors, if the code loads none."),
+    ),
+    "features": (SourceField("weights", "File", "An .npz file with sample_id, features and perhaps logits.", True),),
+    "dynamics": (SourceField("weights", "File or folder", "JSON Lines with guid, logits_epoch_X and gold.", True),),
+    "recorded": (),
+}
+FINISHED = ("torchvision", "timm", "code")  # networks that were trained elsewhere
+OF_A_NETWORK = ("checkpoints", "layer", "transform")  # settings that only such a network has
 
 
 @dataclass(frozen=True)
@@ -114,8 +158,10 @@ def preview(
     """
     check_settings(val_fraction, None)
     named = {name: text for name, text in (columns or {}).items() if text and name in COLUMNS}
-    spec = roots.resolve_spec(spec.strip())
-    guarded = Guarded(open_source(spec, SourceOptions(**named, seed=seed)), roots, {})
+    meta = [name.strip() for name in ((columns or {}).get("meta_columns") or "").split(",") if name.strip()]
+    head, path = split_spec(spec.strip())
+    spec = f"{head}{roots.resolve(path)}" if path else head
+    guarded = Guarded(open_source(spec, SourceOptions(**named, meta_columns=meta, seed=seed)), roots, {})
     label_file = _resolved_labels(labels, roots) if labels else None
     names = read_classes(_resolved_file(classes, roots, "The class file")) if classes else None
     rows = guarded.rows()
@@ -149,6 +195,58 @@ def sample_images(found: Preview, per_class: int = SAMPLES) -> dict[str, bytes]:
         except InputError:
             continue
     return {sample_id: images[sample_id] for sample_id in ids if images.get(sample_id)}
+
+
+def spec_of(kind: str, values: Mapping[str, str]) -> str:
+    """Return the spec of a source from what was filled in: `kind:path`, or `kind:name@path` where it has a name."""
+    name, path = values.get("name", ""), values.get("path", "")
+    return kind + (f":{name}@{path}" if name else f":{path}" if path else "")
+
+
+def model_kinds(code: bool) -> dict[str, tuple[str, str]]:
+    """Return title and meaning of each kind of model, those that run a person's code only where that is allowed."""
+    return {name: (kind.title, kind.meaning) for name, kind in MODELS.items() if code or name != "code"}
+
+
+def model_of(kind: str, values: Mapping[str, str], roots: Roots) -> str:
+    """Return the spec of a model from what was filled in, its files by their whole paths.
+
+    Raises:
+        ModelError: it is of no known form.
+        InputError: a file is not there, or lies outside the roots.
+    """
+    name, weights = values.get("name", "").strip(), values.get("weights", "").strip() or None
+    return resolved_model(str(ModelSpec(kind, name, weights)), roots)
+
+
+def resolved_model(text: str, roots: Roots) -> str:
+    """Return a model's spec with its files by their whole paths; raises what `model_of` does."""
+    spec = parse_model(text)
+    name, weights = spec.name, spec.weights
+    if spec.file is not None:
+        path = roots.resolve(str(weights))
+        folder = spec.kind == "dynamics" and path.is_dir()
+        weights = str(path if folder else _resolved_file(str(weights), roots, "The model's file"))
+    if spec.kind == "code" and spec.callable[0].endswith(".py"):
+        name = f"{_resolved_file(spec.callable[0], roots, 'The code')}:{spec.callable[1]}"
+    return str(ModelSpec(spec.kind, name, weights))
+
+
+def resolved_weights(texts: Sequence[str], roots: Roots) -> list[str]:
+    """Return files of weights by their whole paths; InputError where one is not there, or lies outside the roots."""
+    return [str(_resolved_file(text, roots, "The checkpoint")) for text in texts]
+
+
+def settings_of(model: str) -> tuple[str, ...]:
+    """Return which of the settings about networks mean anything for a project's model."""
+    kind = parse_model(model).kind
+    alone = () if MODELS[kind].gives >= {"history", "features"} else ("reference",)
+    return (*alone, *(OF_A_NETWORK if kind in FINISHED else ()), "backbone", "models", "grand")
+
+
+def downloads(*models: str | None) -> bool:
+    """Whether one of these specs names weights that are fetched over the network."""
+    return any(text.endswith(f"@{DEFAULT}") for text in models if text)
 
 
 def resolved_files(told: Mapping[str, str], roots: Roots) -> dict[str, str]:

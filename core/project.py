@@ -3,6 +3,7 @@
     project.toml          what was chosen: source, classes, settings, budget
     manifest.parquet      the rows as read; problems.parquet the rows set aside, each with its reason
     stages/<name>-<key>/  what was computed; the key is made of everything that went in, so equal inputs never run twice
+    recorded/             what `Recorder(project)` kept of a training loop of one's own
     review.sqlite         decisions, append-only
     job/                  what a run says while it works, see `core.jobs`
     exports/<time>/       what left
@@ -32,6 +33,7 @@ from core.data.sources import SourceOptions, open_or_missing
 from core.errors import ProjectError, SettingsError
 from core.findings import Findings
 from core.settings import SiftSettings
+from core.shortage import shortages
 
 FORMAT = 1
 LOCK_WAIT = 2.0  # seconds: a look at the lock takes it for an instant
@@ -59,12 +61,13 @@ class Stages:
             shutil.rmtree(work)
         work.mkdir(parents=True, exist_ok=True)
         try:
-            yield work
+            with shortages(f"the stage {name}", self.folder):
+                yield work
+                _flush(work)
         except BaseException:
             if not resume:
                 shutil.rmtree(work, ignore_errors=True)
             raise
-        _flush(work)
         work.rename(self.folder / f"{name}-{key}")
         for abandoned in self.folder.glob(f".{name}-*.part"):
             shutil.rmtree(abandoned, ignore_errors=True)
@@ -101,7 +104,7 @@ class Project:
         target = Path(folder).absolute()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ProjectError(f"{target} exists and is not empty. Choose another folder, or delete it first.")
-        options = {name: value for name, value in asdict(manifest.source.options).items() if value is not None}
+        options = {name: value for name, value in asdict(manifest.source.options).items() if value not in (None, ())}
         base = config or ProjectConfig(manifest.source.spec)
         config = replace(base, source_spec=manifest.source.spec, source_options=options, classes=manifest.classes)
         work = target.with_name(f".{target.name}.part")
@@ -170,6 +173,11 @@ class Project:
     def job(self) -> Path:
         """Where a run writes down how it goes."""
         return self.folder / "job"
+
+    @property
+    def recorded(self) -> Path:
+        """Where `Recorder(project)` keeps what it logs."""
+        return self.folder / "recorded"
 
     def manifest(self) -> Manifest:
         """Read the rows, with the source that gives their images."""
@@ -292,7 +300,7 @@ def _read_config(path: Path, stored: Mapping[str, Any]) -> ProjectConfig:
 
 
 def _write_config(path: Path, config: ProjectConfig) -> None:
-    settings = {name: value for name, value in config.settings.as_dict().items() if value is not None}
+    settings = {name: value for name, value in config.settings.as_dict().items() if value not in (None, [])}
     source = {"spec": config.source_spec, "options": dict(config.source_options), "labels": config.labels}
     document = {
         "format": FORMAT, "model": config.model, "budget": config.budget, "classes": list(config.classes),

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.data.sources import split_spec
 from core.data.sources.base import MAX_FILE_BYTES, OUTSIDE, shown
 from core.errors import InputError
 
@@ -74,13 +75,13 @@ class Roots:
         return Path(path)
 
     def resolve_spec(self, spec: str) -> str:
-        """Return a source's spec (`kind` or `kind:path`) with its path resolved inside the roots.
+        """Return a source's spec (`kind`, `kind:path` or `kind:name@path`) with its path resolved inside the roots.
 
         Raises:
             InputError: as `resolve` does.
         """
-        kind, colon, path = spec.partition(":")
-        return f"{kind}:{self.resolve(path)}" if colon and path else spec
+        head, path = split_spec(spec)
+        return f"{head}{self.resolve(path)}" if path else spec
 
     def outside(self, paths: Sequence[str]) -> list[bool]:
         """Say of the paths of many files whether they lead out of the roots; their folders are looked at once each."""

@@ -37,16 +37,20 @@ FIRST_PORT = 8501
 PORTS_TRIED = 50
 STARTS_WITHIN = 60.0  # seconds
 _READ_ONLY, _PROJECT, _PROJECTS = "GRADSIFT_READ_ONLY", "GRADSIFT_PROJECT", "GRADSIFT_PROJECTS"
+_CODE = "GRADSIFT_ALLOW_CODE"  # read by `core.models.specs.Permissions` in the runs that the app starts
 
 
 @dataclass(frozen=True)
 class AppOptions:
-    """What the app may read, whether it may write, which project it opens with, and where it makes new ones."""
+    """What the app may read, whether it may write and run a person's code, which project it opens with, and where new
+    ones are made.
+    """
 
     roots: tuple[Path, ...] = ()
     read_only: bool = False
     project: Path | None = None
     projects: Path | None = None
+    allow_code: bool = False
 
     def environment(self) -> dict[str, str]:
         """Return the options as environment variables."""
@@ -55,6 +59,7 @@ class AppOptions:
             _PROJECTS: str(self.projects or ""),
             _READ_ONLY: "1" if self.read_only else "",
             _PROJECT: str(self.project or ""),
+            _CODE: "1" if self.allow_code else "",
         }
 
     @classmethod
@@ -64,7 +69,7 @@ class AppOptions:
         project, projects = values.get(_PROJECT, ""), values.get(_PROJECTS, "")
         return cls(
             named or (Path.cwd(),), bool(values.get(_READ_ONLY)), Path(project) if project else None,
-            Path(projects) if projects else None,
+            Path(projects) if projects else None, values.get(_CODE) == "1",
         )  # fmt: skip
 
 

@@ -44,6 +44,19 @@ EXPLAINED: Mapping[str, tuple[str, str]] = {
     "maps": ("Maps", "Two maps of the images, by gradients and by features. The ranking does not need them."),
     "device": ("Device", "Where it computes. Automatic: an accelerator where there is one, else the processor."),
     "precision": ("Precision", "Automatic: bfloat16 where the hardware computes in it, else float32."),
+    "backbone": (
+        "Backbone",
+        "A pretrained network whose features judge labels beside the training. Good features are the largest lever.",
+    ),
+    "checkpoints": ("Checkpoints", "Weights saved while the model was trained, in order: they stand for its history."),
+    "layer": ("Layer", "The layer that gives the logits. Left open: found by running the network once."),
+    "transform": ("Transform", "How images become the model's input. Left open: as its weights say."),
+    "reference": (
+        "Reference network beside it",
+        "A finished model alone has usually learnt its wrong labels by heart. This one is watched while it learns.",
+    ),
+    "models": ("Trainings", "With several seeds every score is a mean and has a spread, at as many times the cost."),
+    "grand": ("GraNd at epochs", "Length of the gradient over all parameters. One more pass over the images each."),
 }
 
 
@@ -70,6 +83,13 @@ class SiftSettings:
     maps: bool = True  # both UMAPs; the ranking does not need them
     device: str = "auto"
     precision: str = "auto"  # bfloat16 where the processor computes in it, else float32
+    backbone: str | None = None  # a model spec; pretrained weights are not at hand everywhere, so none by default
+    checkpoints: tuple[str, ...] = ()  # weight files of the person's own model, first to last
+    layer: str | None = None  # None: the linear layer whose output is the network's output
+    transform: str | None = None  # None: as the weights say (see `core.models.transform`)
+    reference: bool = True  # a finished checkpoint without a history ranks human label errors badly
+    models: int = 1  # trainings with the seeds seed, seed + 1, ...; one is enough for a ranking
+    grand: tuple[str, ...] = ()  # "last" or an epoch from 1 on; costs a pass each, and mean_el2n says much the same
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -83,11 +103,26 @@ class SiftSettings:
             self._within("epochs", 1, 10_000)
         if self.image_size is not None:
             self._within("image_size", 8, 512)
-        for switch in ("augment", "maps"):
+        self._within("models", 1, 100)
+        for name in ("backbone", "layer", "transform"):
+            if not isinstance(getattr(self, name), str | None) or getattr(self, name) == "":
+                raise SettingsError(f"{name} is {getattr(self, name)!r}; give a text, or leave it open.")
+        for name in ("checkpoints", "grand"):
+            object.__setattr__(self, name, self._texts(name))
+        for switch in ("augment", "maps", "reference"):
             self._among(switch, (True, False))
         self._among("flip", (True, False, None))
         self._among("device", DEVICES)
         self._among("precision", PRECISIONS)
+
+    def _texts(self, name: str) -> tuple[str, ...]:
+        values = getattr(self, name)
+        if isinstance(values, str) or not all(isinstance(value, str) and value for value in values):
+            raise SettingsError(f"{name} is {values!r}; give a list of texts.")
+        for value in values if name == "grand" else ():
+            if value != "last" and not (value.isascii() and value.isdecimal() and int(value) >= 1):
+                raise SettingsError(f"grand is {value!r}; give 'last' or an epoch, counted from 1.")
+        return tuple(values)
 
     def _within(self, name: str, low: float | int, high: float | int) -> None:
         value, whole = getattr(self, name), isinstance(low, int)
@@ -102,7 +137,7 @@ class SiftSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, in the order of their definition."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SiftSettings:
@@ -110,4 +145,5 @@ class SiftSettings:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise SettingsError(f"Unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}.")
-        return cls(**dict(values))
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**given)

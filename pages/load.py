@@ -12,11 +12,20 @@ from core.data.sources import SOURCES
 from core.errors import GradSiftError
 from core.library import BUILT_IN, ProjectCard
 from core.opening import free_folder
-from core.preview import SOURCE_FIELDS, Preview, SourceField, resolved_files
+from core.preview import (
+    MODEL_FIELDS,
+    SOURCE_FIELDS,
+    Preview,
+    SourceField,
+    downloads,
+    model_kinds,
+    model_of,
+    resolved_files,
+    spec_of,
+)
 from core.terminal import duration
 from pages.ui import cached, cards, demos, notices, session
 
-MODELS = {"reference": "Reference network, trained here on your labels"}
 PER_CLASS = 6
 CLASSES_SHOWN = 12
 
@@ -108,8 +117,8 @@ def _new() -> None:
             captions=[each.meaning for each in kinds.values()],
         )  # fmt: skip
         spec, filled, missing = _fields(str(kind))
-        model = st.selectbox("Model", list(MODELS), format_func=lambda name: MODELS[name], key="n-model")
-        st.caption("It needs no GPU. Every default stands, with its reason, on the next page.")
+        model, lacking = _model()
+        missing = missing or lacking
     with right:
         if missing:
             st.caption(f"Waits for: {missing}.")
@@ -119,23 +128,43 @@ def _new() -> None:
         except GradSiftError as error:
             notices.problem(str(error))
             return
-        _checked(found, spec, filled, str(model))
+        _checked(found, spec, filled, model)
+
+
+def _model() -> tuple[str, str]:
+    """Draw the choice of a model with just its fields; return its spec, and what is still missing."""
+    kinds = model_kinds(code=session.options().allow_code)
+    kind = str(st.selectbox("Model", list(kinds), format_func=lambda name: kinds[name][0], key="n-model"))
+    st.caption(notices.plain(kinds[kind][1]))
+    values = {field.key: _field(f"model-{kind}", field) for field in MODEL_FIELDS[kind]}
+    missing = next((field.label for field in MODEL_FIELDS[kind] if field.required and not values[field.key]), "")
+    if kind == "reference":
+        st.caption("It needs no GPU. Every default stands, with its reason, on the next page.")
+    if not session.options().allow_code:
+        st.caption("A network from code of yours can be used where the app was started with `--allow-code`.")
+    if missing:
+        return "", missing.lower()
+    try:
+        model = model_of(kind, values, session.roots())
+    except GradSiftError as error:
+        notices.problem(str(error))
+        return "", "a model that can be read"
+    if downloads(model):
+        st.caption("Its weights are fetched over the network when a run begins, once you allow it on the next page.")
+    return model, ""
 
 
 def _fields(kind: str) -> tuple[str, tuple[tuple[str, str], ...], str]:
     """Draw the fields of a source; return its spec, what was filled in besides, and what is still missing."""
-    place, missing = "", ""
     filled: list[tuple[str, str]] = []
     fields = SOURCE_FIELDS.get(kind, ())
-    for field in fields:
-        if field.required:
-            place = _field(kind, field)
-            missing = missing or ("" if place else field.label.lower())
+    needed = {field: _field(kind, field) for field in fields if field.required}
+    missing = next((field.label.lower() for field, value in needed.items() if not value), "")
     rest = [field for field in fields if not field.required]
     if rest:
         with st.expander("Labels, columns and splits"):
             filled = [(field.key, value) for field in rest if (value := _field(kind, field))]
-    return (f"{kind}:{place}" if place else kind), tuple(filled), missing
+    return spec_of(kind, {field.key: value for field, value in needed.items()}), tuple(filled), missing
 
 
 def _field(kind: str, field: SourceField) -> str:
@@ -155,12 +184,12 @@ def _checked(found: Preview, spec: str, filled: tuple[tuple[str, str], ...], mod
         st.caption(f"The first {CLASSES_SHOWN} of {len(found.classes):,} classes are shown.")
     told = tuple(resolved_files(dict(filled), session.roots()).items())
     if session.kept("making") is None:  # its timer must not fire while the page is left
-        _cost(found.spec, told)
-    _create(found, spec, told, str(model))
+        _cost(found.spec, told, model)
+    _create(found, spec, told, model)
 
 
-def _cost(spec: str, filled: tuple[tuple[str, str], ...]) -> None:
-    asking = cached.cost_of_source(spec, filled)
+def _cost(spec: str, filled: tuple[tuple[str, str], ...], model: str) -> None:
+    asking = cached.cost_of_source(spec, filled, model)
     polled = asking.poll() is None
 
     def follow() -> None:

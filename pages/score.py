@@ -7,18 +7,24 @@ from typing import Any
 import streamlit as st
 
 from core.jobs import Asking, JobState
+from core.preview import downloads, resolved_model, resolved_weights, settings_of
 from core.project import Project
-from core.review.present import caution
+from core.review.present import caution, notes_of
 from core.settings import DEVICES, EXPLAINED, SiftSettings
 from core.terminal import duration
 from pages.ui import cached, job_panel, notices, session
 
-SWITCHES = {"maps", "augment"}
+SWITCHES = {"maps", "augment", "reference"}
 SHOWN = ("epochs", "image_size", "augment", "flip", "maps", "trees", "device", "seed")
 UNDECIDED = "As the data says"
 RANGES = {  # of SiftSettings; a browser counts no further than the seed's
-    "epochs": (1, 10_000), "image_size": (8, 512), "trees": (1, 100_000), "seed": (0, 2**53 - 1),
+    "epochs": (1, 10_000), "image_size": (8, 512), "trees": (1, 100_000), "seed": (0, 2**53 - 1), "models": (1, 100),
 }  # fmt: skip
+TEXTS = {  # what a field holds where nothing is set
+    "backbone": "none; torchvision:resnet18@FILE, for example", "layer": "automatic", "transform": "automatic",
+    "checkpoints": "none; one file per line", "grand": "none; last, or epochs such as 5 10",
+}  # fmt: skip
+LISTS = {"checkpoints", "grand"}
 
 
 def page() -> None:
@@ -35,17 +41,21 @@ def page() -> None:
     job_panel.panel(project)
     done = project.sifted and now.phase in ("finished", "none")
     if done:
-        if warning := caution(cached.findings(project).run):
+        run = cached.findings(project).run
+        for warning in filter(None, [caution(run), *notes_of(run)]):
             notices.warning(warning)
         _next()
+    if project.config.model != "reference":
+        st.caption(notices.plain(f"Model: {project.config.model}"))
     arguments = _settings(project)
+    allowed = _allowed(project, arguments)
     if done and not arguments:
         st.caption("All is computed with these settings. Running again computes only what is missing.")
         if not session.read_only() and st.button("Run again", icon=":material/replay:"):
-            job_panel.start_run(project, arguments)
+            job_panel.start_run(project, [*arguments, *allowed])
         return
     waiting = _cost(project, arguments)
-    _start(project, now, arguments, count, waiting)
+    _start(project, now, [*arguments, *allowed], count, waiting)
 
 
 def _next() -> None:
@@ -61,7 +71,7 @@ def _settings(project: Project) -> list[str]:
     before = project.config.settings
     arguments: list[str] = []
     with st.expander("Settings, each with its reason", icon=":material/tune:"):
-        for name in SHOWN:
+        for name in (*SHOWN, *settings_of(project.config.model)):
             title, reason = EXPLAINED[name]
             control, why = st.columns([2, 3], vertical_alignment="center")
             with control:
@@ -73,6 +83,8 @@ def _settings(project: Project) -> list[str]:
 def _setting(name: str, title: str, before: SiftSettings) -> list[str]:
     value = getattr(before, name)
     flag, key = f"--{name.replace('_', '-')}", f"s-{name}"
+    if name in TEXTS:
+        return _text(name, title, before, flag, key)
     if name == "device":
         chosen: Any = st.selectbox(title, DEVICES, index=DEVICES.index(value), key=key)
     elif name in SWITCHES:
@@ -91,6 +103,34 @@ def _setting(name: str, title: str, before: SiftSettings) -> list[str]:
     if chosen is None:
         return [flag, "auto"] if name != "flip" else ["--flip-as-source"]
     return [flag if chosen else f"--no-{flag[2:]}"] if isinstance(chosen, bool) else [flag, str(chosen)]
+
+
+def _text(name: str, title: str, before: SiftSettings, flag: str, key: str) -> list[str]:
+    """Draw a setting that is a text or a list of texts; files in it have to lie inside the roots."""
+    value = getattr(before, name)
+    listed = name in LISTS
+    shown = ("\n" if name == "checkpoints" else " ").join(value) if listed else value or ""
+    draw = st.text_area if name == "checkpoints" else st.text_input
+    told = str(draw(title, value=shown, key=key, placeholder=TEXTS[name])).strip()
+    if told == shown:
+        return []
+    if not told:
+        return [flag, "auto"]
+    roots = session.roots()
+    if name == "backbone":
+        return [flag, resolved_model(told, roots)]
+    if name == "checkpoints":
+        return [flag, *resolved_weights([line.strip() for line in told.splitlines() if line.strip()], roots)]
+    return [flag, *told.replace(",", " ").split()] if listed else [flag, told]
+
+
+def _allowed(project: Project, arguments: list[str]) -> list[str]:
+    """Ask whether weights may be fetched, where a model names its library's own; this is never stored."""
+    backbone = arguments[arguments.index("--backbone") + 1] if "--backbone" in arguments else None
+    if not downloads(project.config.model, backbone or project.config.settings.backbone):
+        return []
+    asked = st.toggle("Fetch the weights over the network if they are not here", key="s-download")
+    return ["--download"] if asked else []
 
 
 def _cost(project: Project, arguments: list[str]) -> str:

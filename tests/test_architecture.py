@@ -20,12 +20,13 @@ import core
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core"
 
-FLOOR = {"errors", "axes", "progress", "settings", "chance", "catalogue"}
+FLOOR = {"errors", "axes", "progress", "shortage", "settings", "chance", "catalogue"}
 ARROWS: dict[str, set[str]] = {
     # the floor
     "errors": set(),
     "axes": set(),
     "progress": {"errors"},
+    "shortage": {"errors"},
     "settings": {"errors"},
     "chance": {"axes"},
     "catalogue": set(),
@@ -33,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     # the measuring half, lower first
     "data": {"errors", "axes", "progress", "chance"},
     "gradients": {"errors", "axes"},
-    "models": {"errors", "axes", "progress", "settings", "chance"},
+    "models": {"errors", "axes", "progress", "settings", "chance", "data"},
     "scores": {
         "errors", "axes", "progress", "settings", "catalogue", "data", "gradients", "models", "findings", "reasons",
     },
@@ -45,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "estimate": {"errors", "progress", "settings", "data", "models", "pipeline", "project"},
     # where the halves meet
     "findings": {"errors", "axes"},
-    "project": {"errors", "settings", "data", "findings"},
+    "project": {"errors", "shortage", "settings", "data", "findings"},
     # the deciding half: no torch
     "review": {"errors", "axes", "catalogue", "reasons", "findings"},
     "export": {"core", "errors", "review"},
@@ -53,19 +54,24 @@ ARROWS: dict[str, set[str]] = {
     "roots": {"errors", "data"},
     "library": {"errors", "data", "project", "roots"},
     "pictures": {"errors", "axes", "data", "project", "roots"},
-    "preview": {"errors", "chance", "data", "roots", "pictures"},
-    "jobs": {"core", "errors", "progress", "project", "terminal"},
+    "preview": {"errors", "chance", "data", "models", "roots", "pictures"},
+    "extras": {"axes", "errors", "progress", "data", "findings", "project"},
+    "jobs": {"core", "errors", "shortage", "progress", "project", "terminal"},
     "serve": {"core", "errors", "progress", "data"},
     # the way in
     "terminal": {"progress"},
     "commands": {
         "errors", "progress", "settings", "data", "findings", "project", "review", "export", "models", "pipeline",
-        "estimate", "jobs", "terminal",
+        "estimate", "extras", "jobs", "terminal",
     },
+    "looking": {"progress", "project", "review", "extras", "terminal", "commands"},
     "opening": {
         "errors", "progress", "data", "findings", "project", "review", "jobs", "serve", "terminal", "commands",
     },
-    "cli": {"core", "errors", "progress", "project", "terminal", "serve", "commands", "opening"},
+    "cli": {
+        "core", "errors", "shortage", "progress", "data", "models", "project", "terminal", "serve", "commands",
+        "looking", "opening",
+    },
     "launch": set(),  # it has to run where `core` is somebody else's
     "core": set(),  # core/__init__.py: names, loaded on first use
 }  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from core import cli
 from core.data.sources import SOURCES
 from core.export.manifest import COLUMNS
+from core.models.specs import MODELS
 from core.scores import SCORES
 from tests.helpers import QUICK_FLAGS, drawn_folder
 
@@ -45,19 +46,25 @@ def sources_table() -> str:
     return "\n".join(lines + [row(f"`{kind.example}`", kind.meaning) for kind in SOURCES])
 
 
+def models_table() -> str:
+    lines = [row("`--model`", "is"), "|---|---|"]
+    return "\n".join(lines + [row(f"`{kind.example}`", kind.meaning) for kind in MODELS.values()])
+
+
 def columns_table() -> str:
     lines = [row("column", "meaning"), "|---|---|"]
     return "\n".join(lines + [row(f"`{name}`", meaning) for name, meaning in COLUMNS.items()])
 
 
-@pytest.mark.parametrize("table", [scores_table, sources_table, columns_table])
+@pytest.mark.parametrize("table", [scores_table, sources_table, models_table, columns_table])
 def test_tables_say_what_the_code_says(table) -> None:  # type: ignore[no-untyped-def]
     assert table() in README, f"Put this into README.md:\n{table()}"
 
 
 def test_the_first_screen_is_in_order() -> None:
     signs = ["# GradSift", "<picture>", DEMO, TESTS, "gradsift new pets", "## The scores", "## Your own data",
-             "## From Python", "## The manifest's format", "## What it does *not* tell you", "## Measured",
+             "## Your own model", "## From Python", "## The manifest's format", "## What it does *not* tell you",
+             "## Measured",
              "## How it is built", "## Develop", "## Changes", "## References"]  # fmt: skip
     places = [README.index(sign) for sign in signs]
     assert places == sorted(places)

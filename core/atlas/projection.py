@@ -9,13 +9,14 @@ Source: McInnes, Healy, Melville, "UMAP", arXiv 1802.03426; the start: Kobak and
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
+from core.atlas.threads import threads_as_found
 from core.axes import Array, Float, Float32, Int
 from core.errors import InputError
+from core.gradients.rows import blocks
 from core.progress import Progress
 
 EPOCHS = 200  # UMAP's own choice above 10,000 points; more moves nothing that can be seen
@@ -45,7 +46,7 @@ def umap_map(
 
 
 def _umap(start: Array, rows: Array, distance: Array, seed: int, min_dist: float, progress: Progress) -> Array:
-    with _threads_as_found(), warnings.catch_warnings():
+    with threads_as_found(), warnings.catch_warnings():
         # Each said by umap about a choice made here on purpose.
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\] .*", category=UserWarning)
         warnings.filterwarnings("ignore", message="n_jobs value .*", category=UserWarning)
@@ -67,23 +68,6 @@ def _umap(start: Array, rows: Array, distance: Array, seed: int, min_dist: float
         return np.asarray(place.fit_transform(start), dtype=np.float32)
 
 
-@contextmanager
-def _threads_as_found() -> Iterator[None]:
-    """Put back numba's number of threads, which umap sets to one and leaves so when it is stopped, and torch's.
-
-    numba's own threads, once started, change the number that OpenMP gives to torch.
-    """
-    import numba
-    import torch
-
-    of_torch, before = torch.get_num_threads(), numba.get_num_threads()
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-        torch.set_num_threads(of_torch)
-
-
 def _with_self(rows: Array, similarity: Array) -> tuple[Array, Array]:
     """Neighbours as umap wants them: the point itself at distance 0, then `1 - cosine`, never all of the points."""
     own = np.arange(len(rows))[:, None]
@@ -98,14 +82,22 @@ def _start(points: Float[Array, "n p"], seed: int) -> Float32[Array, "n 2"]:
     """
     start = np.random.default_rng(seed).normal(scale=1e-4, size=(len(points), 2))
     if points.size:
-        centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
-        _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-        axes = axes[:, ::-1][:, :2]
-        axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-        placed = (centred @ axes.astype(points.dtype)).astype(np.float64)
+        mean = sum(points[rows].sum(axis=0, dtype=np.float64) for rows in blocks(len(points))) / len(points)
+        axes = _principal_axes(points, mean)
+        placed = np.concatenate([(points[rows] - mean) @ axes for rows in blocks(len(points))])
         largest = np.abs(placed).max()
         start[:, : axes.shape[1]] += 10 * np.divide(placed, largest, out=placed, where=largest > 0)
     return start.astype(np.float32)
+
+
+def _principal_axes(points: Float[Array, "n p"], mean: Any) -> Float[Array, "p _"]:
+    """The two directions of largest spread, in float64, from blocks of rows: points may be a mapped file."""
+    spread = np.zeros((points.shape[1],) * 2)
+    for rows in blocks(len(points)):
+        centred = points[rows] - mean
+        spread += centred.T @ centred
+    axes = np.linalg.eigh(spread)[1][:, ::-1][:, :2]
+    return np.asarray(axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]))
 
 
 class _Epochs:

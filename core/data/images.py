@@ -17,9 +17,11 @@ import codecs
 import hashlib
 import io
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -32,7 +34,8 @@ from core.data.sources.base import Source
 from core.errors import InputError, SettingsError
 from core.progress import Progress
 
-MAX_PIXELS = 64_000_000  # 8,000 x 8,000: 192 MB once decoded, per thread
+MAX_PIXELS = 64_000_000  # 8,000 x 8,000: 192 MB once decoded
+LARGE_PIXELS = 16_000_000  # above, one image at a time is decoded: each takes up to 24 bytes per pixel
 MAX_WEBP = 16_383  # pixels along one side
 CHUNK_ITEMS, CHUNK_BYTES = 64, 8 * 2**20  # what one thread takes at a time
 # Formats whose decoder only reads pixels: EPS would start Ghostscript, others open further files.
@@ -125,9 +128,10 @@ def measure(data: bytes) -> Measured:
     with _guarded(data), _open(data) as image:
         size = image.size
         image.draft(None, (1, 1))  # every byte of a JPEG is still read, an eighth of its pixels is computed
-        image.load()
-        turned = _orientation(image) >= 5
-        _to_rgb(image)
+        with _in_turn(image):
+            image.load()
+            turned = _orientation(image) >= 5
+            _to_rgb(image)
     width, height = reversed(size) if turned else size
     return Measured(hashlib.sha256(data).hexdigest(), width, height)
 
@@ -142,10 +146,15 @@ def read_pixels(
 def read_decoded(
     source: Source, ids: Sequence[str], function: Callable[[bytes], T], stage: str, progress: Progress
 ) -> Iterator[tuple[str, T | InputError]]:
-    """Apply a function to each encoded image in a pool of threads; at most a few chunks of images are held at once."""
+    """Apply a function to each encoded image in a pool of threads; at most a few chunks of images are held at once.
+
+    Raises:
+        MemoryError: an image did not fit into memory. That is no fault of the image, so it is not set aside for it.
+        Stopped: the person asked for it.
+    """
 
     def work(chunk: list[tuple[str, bytes | InputError]]) -> list[tuple[str, T | InputError]]:
-        return [(sample_id, _attempt(function, data)) for sample_id, data in chunk]
+        return [(sample_id, _attempt(function, sample_id, data)) for sample_id, data in chunk]
 
     workers, done = _workers(), 0
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
@@ -182,12 +191,14 @@ def _chunks(items: Iterable[tuple[str, bytes | InputError]]) -> Iterator[list[tu
         yield chunk
 
 
-def _attempt(function: Callable[[bytes], T], data: bytes | InputError) -> T | InputError:
+def _attempt(function: Callable[[bytes], T], sample_id: str, data: bytes | InputError) -> T | InputError:
     if isinstance(data, InputError):
         return data
     try:
         return function(data)
     except InputError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise MemoryError(f"decoding {sample_id}") from error
         return error
 
 
@@ -267,10 +278,19 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    image.load()
-    turn = TURNS.get(_orientation(image))
-    rgb = _to_rgb(image)
-    return rgb if turn is None else rgb.transpose(turn)
+    with _in_turn(image):
+        image.load()
+        turn = TURNS.get(_orientation(image))
+        rgb = _to_rgb(image)
+        return rgb if turn is None else rgb.transpose(turn)
+
+
+_ONE_LARGE = threading.Lock()
+
+
+def _in_turn(image: Image.Image) -> AbstractContextManager[object]:
+    """Hold the turn of the large images, so that as many threads do not take as many times the memory."""
+    return _ONE_LARGE if image.width * image.height > LARGE_PIXELS else nullcontext()
 
 
 def _squash(image: Image.Image, side: int) -> Image.Image:

@@ -21,9 +21,10 @@ import pyarrow as pa
 from core.axes import Array, Bool, Int
 from core.chance import sample_keys, uniform
 from core.data.images import Measured, measure, read_decoded
-from core.data.sources import Source, SourceOptions, SourceRows, open_source
-from core.data.sources.base import PROBLEM_COLUMNS, file_error, problems_frame
-from core.data.sources.labels import INTEGER, name_labels, read_classes, read_labels
+from core.data.sources import Source, SourceOptions, SourceRows, fetch_source, open_source
+from core.data.sources.base import META, PROBLEM_COLUMNS, file_error, problems_frame
+from core.data.sources.label_files import read_labels
+from core.data.sources.labels import INTEGER, name_labels, read_classes
 from core.errors import InputError, SettingsError
 from core.progress import Progress
 
@@ -38,9 +39,10 @@ class Manifest:
     """The ordered rows of a data set.
 
     Attributes:
-        rows: `sample_id filepath split given_label sha256 width height`, and `group`, `true_label`, `planted` where the
-            source has them; widths and heights in pixels, turned upright; `filepath` is absolute, or "" where there
-            is no file.
+        rows: `sample_id filepath split given_label sha256 width height`, `group`, `true_label`, `planted` where the
+            source has them, and `meta_<name>` for each column that travels along (text, None where there is none);
+            widths and heights in pixels, turned upright; `filepath` is absolute, or "" where there is no file. Rows
+            without images have "" for `sha256` and 0 for both sizes.
         classes: the class names in the order of the codes.
         source: where the images are read from.
         problems: what was set aside: `sample_id filepath reason`.
@@ -68,6 +70,23 @@ class Manifest:
     def train(self) -> Bool[Array, " n"]:
         """True for the rows to train on, False for those held out."""
         return (self.rows["split"] == "train").to_numpy(dtype=bool)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the rows have images; where they have none, a model has to bring its own features or history."""
+        return bool((self.rows["sha256"] != "").any())
+
+    @property
+    def meta(self) -> pd.DataFrame:
+        """The columns `meta_<name>` that travel along, in the order of the rows."""
+        return self.rows[_meta_names(self.rows)]
+
+    def meta_digest(self) -> str:
+        """Return the SHA-256 (hex) of the columns that travel along, "" where there are none; `digest` is without."""
+        if self.meta.empty:
+            return ""
+        columns = {name: self.rows[name].tolist() for name in self.meta}
+        return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of ids, labels, splits, image digests and classes: equal inputs, equal digest."""
@@ -107,6 +126,7 @@ class Manifest:
         val_fraction: float | int = 0.1,
         limit: int | None = None,
         seed: int = 0,
+        download: bool = False,
         progress: Progress | None = None,
     ) -> Manifest:
         """Open a source, label its rows, look at every image once, and split.
@@ -119,6 +139,7 @@ class Manifest:
             val_fraction: share held out as `val` where the source has no splits, 0 to below 0.9, per class.
             limit: read only so many rows, chosen per class and split in proportion.
             seed: of the choice and of the splits.
+            download: fetch what the source names first, where it is not there yet.
             progress: where to report to.
 
         Raises:
@@ -126,12 +147,16 @@ class Manifest:
             SettingsError: a number is outside its range.
         """
         check_settings(val_fraction, limit)
+        if download:
+            fetch_source(spec)
         source = open_source(spec, options)
         names = None if classes is None else read_classes(Path(classes) if isinstance(classes, str) else classes)
-        frame, problems, ordered = labelled(source.rows(), labels, names)
+        rows = source.rows()
+        frame, problems, ordered = labelled(rows, labels, names)
         if limit is not None:
             frame = frame[choose(frame, limit, seed)].reset_index(drop=True)
-        frame, broken = _measured(source, frame, progress or Progress())
+        look = _measured if rows.images else _without_images
+        frame, broken = look(source, frame, progress or Progress())
         frame, unsplit = split_rows(frame, val_fraction, seed)
         problems = pd.concat([problems, broken, unsplit], ignore_index=True)
         if names is None:  # classes that were not asked for by name count only where an image of them is left
@@ -238,6 +263,11 @@ def _measured(source: Source, frame: pd.DataFrame, progress: Progress) -> tuple[
     return kept.assign(**columns), broken
 
 
+def _without_images(source: Source, frame: pd.DataFrame, progress: Progress) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return rows that have no image: no digest, no size, no problem."""
+    return frame.assign(sha256="", width=0, height=0), problems_frame()
+
+
 def split_rows(frame: pd.DataFrame, val_fraction: float | int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows with the source's splits or made ones, and the problems."""
     given = frame["split"].notna().to_numpy(dtype=bool)
@@ -275,10 +305,15 @@ def check_enough(frame: pd.DataFrame, problems: pd.DataFrame, spec: str) -> None
 def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of a manifest in their order and types; text is object, None where there is none."""
     optional = [name for name in OPTIONAL_COLUMNS if name in frame and frame[name].notna().any()]
+    optional += _meta_names(frame)
     frame = frame[[*TEXT_COLUMNS, *NUMBER_COLUMNS, *optional]].reset_index(drop=True)
     text = frame[[*TEXT_COLUMNS, *optional]].astype(object)
     numbers = frame[NUMBER_COLUMNS].astype(np.int64)
     return pd.concat([text.where(text.notna(), None), numbers], axis=1)[list(frame.columns)]
+
+
+def _meta_names(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in frame if str(name).startswith(META)]
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:

@@ -46,6 +46,7 @@ COLUMNS = {
     "given_label": "the label as it came",
     "true_label": "the known truth, where errors were planted",
     "group": "the source's group column",
+    "meta_*": "a further column of the source, as it came",
     "predicted_label": "the network's class at the end of training",
     "predicted_prob": "its probability, 0-1",
     "suggested_label": "best class of a head that never saw this label; of the early network where it memorised",
@@ -57,6 +58,7 @@ COLUMNS = {
     "reason": "the evidence in one sentence",
     "score_*": "percentile 0-100, high = suspicious",
     "raw_*": "the textbook value in its textbook sign",
+    "spread_*": "standard deviation over the trainings, in percentile points (where there were several)",
     "weight": "0 for excluded samples, else 1",
     "reviewer": "who decided",
     "decided_at": "when, UTC",
@@ -92,7 +94,7 @@ def export_manifest(project: Project, to: str | Path, formats: Sequence[str] = (
     manifest = project.manifest()
     _check_outside_source(project.config.source_spec, target)
     findings = project.findings() if project.sifted else None
-    decisions, log = snapshot(DecisionLog(project.review_path))
+    decisions, log = snapshot(DecisionLog(project.review_path, read_only=True))
     table = manifest_table(manifest.rows, None if findings is None else findings.table(), decisions)
     clean = cleaned(table)
     counts = counted(table, decisions)

@@ -7,11 +7,14 @@ Everything asked of a gradient is answered from these factors; the n x (c d) mat
 | asked for | answered by | from |
 |---|---|---|
 | norms | `l1()`, `l2()` | `|e|_1 |h|_1` = `2 (1 - p_y) |h|_1`, and `|e|_2 |h|_2` = EL2N `|h|_2` |
+| norms of the errors | `el2n()` | `|e|_2` |
 | dot products | `dot(other)` | `(e_i . e_k)(h_i . h_k)` |
 | one coordinate of every sample | `column(c, j)` | `e_ic h_ij` |
 | the whole matrix, class-major | `dense()` | for tests and small n only: n c d numbers |
 
 Works on numpy arrays and torch tensors alike: what goes in comes out. This module does not import torch.
+`from_logits` holds the factors in memory; `lazily` leaves logits and inputs where they are (files in half precision,
+say) and works the factors out for the rows that are asked for: read it by `take`, a block at a time.
 Source: Chhabra et al., "Outlier Gradient Analysis", arXiv 2405.03869, section 3; Paul et al., arXiv 2107.07075 (EL2N).
 """
 
@@ -26,16 +29,16 @@ import numpy as np
 
 from core.axes import Float, Int
 from core.errors import InputError
-
-_BLOCK = 16_384  # rows at a time, so that a norm needs no second copy of the factors
+from core.gradients.rows import LazyRows, blocks
 
 
 @dataclass(frozen=True, eq=False)
 class LastLayerGradients:
-    """The factors of n gradients; make them with `from_logits`.
+    """The factors of n gradients; make them with `from_logits`, or with `lazily` where they are too large to hold.
 
-    `errors "n c"` and `inputs "n d"` (bias column included) are float32 or float64, of numpy or torch. Only
-    `with_labels` needs `labels "n"` and `own_probability "n"` (that of the given label); they may be None.
+    `errors "n c"` and `inputs "n d"` (bias column included) are float32 or float64, of numpy or torch, or rows that are
+    worked out when asked for. Only `with_labels` needs `labels "n"` and `own_probability "n"` (that of the given
+    label); they may be None.
     """
 
     errors: Float[Any, "n c"]
@@ -58,9 +61,7 @@ class LastLayerGradients:
         if scores.shape[1] == 0:
             raise InputError("The logits have no column; a classifier has at least one class.")
         if len(scores) != len(features):
-            raise InputError(
-                f"Got {len(scores):,} rows of logits and {len(features):,} of inputs. Pass one of each per sample."
-            )
+            raise InputError(_UNEVEN.format(len(scores), len(features)))
         dtype = xp.promote_types(scores.dtype, features.dtype)
         given = _labels(xp, labels, scores)
         probabilities = _softmax(xp, xp.asarray(scores, dtype=dtype))
@@ -69,13 +70,29 @@ class LastLayerGradients:
         )
 
     @classmethod
+    def lazily(cls, logits: Any, labels: Any, inputs: Any, bias: bool = True) -> LastLayerGradients:
+        """The same from numpy arrays or mapped files, to the bit, worked out for the rows that are asked for.
+
+        Nothing of n x c or n x d is held. All values are read once, to raise what `from_logits` raises.
+        """
+        none = cls.from_logits(logits[:0], np.zeros(0, np.int64), inputs[:0], bias)  # shapes and type
+        if len(logits) != len(inputs):
+            raise InputError(_UNEVEN.format(len(logits), len(inputs)))
+        given = _labels(np, labels, logits)
+        for rows in blocks(len(logits)):
+            _matrix(np, logits[rows], "logits", rows.start)
+            _matrix(np, inputs[rows], "inputs", rows.start)
+
+        def with_bias(rows: Any) -> Any:
+            return _with_bias(np, np.asarray(inputs[rows], dtype=none.inputs.dtype), bias)
+
+        errors = _Errors(logits, given, none.errors.dtype)
+        return cls(errors, LazyRows((len(inputs), none.inputs.shape[1]), none.inputs.dtype, with_bias), given)
+
+    @classmethod
     def _from_probabilities(cls, xp: Any, errors: Any, labels: Any, inputs: Any) -> LastLayerGradients:
         """Turn probabilities into errors in place: the array given is the array kept."""
-        rows = xp.arange(len(labels), device=errors.device)
-        own = errors[rows, labels]
-        errors[rows, labels] = 0
-        # Near 1, `p_y - 1` keeps no digits; the sum of the others is the same number and keeps them all.
-        errors[rows, labels] = xp.where(own < 0.5, own - 1, 0 - errors.sum(axis=1))
+        own = _become_errors(xp, errors, labels)
         return cls(errors, inputs, labels, own)
 
     def __len__(self) -> int:
@@ -96,29 +113,40 @@ class LastLayerGradients:
         xp = _namespace(self.errors)
         return self._in_blocks(lambda e, h: xp.sqrt((e * e).sum(axis=1)) * xp.sqrt((h * h).sum(axis=1)))
 
+    def el2n(self) -> Float[Any, " n"]:
+        """L2 norm of each error, in float64."""
+        xp = _namespace(self.errors)
+        squares = [(xp.asarray(self.errors[rows], dtype=xp.float64) ** 2).sum(axis=1) for rows in blocks(len(self))]
+        return xp.sqrt(xp.concatenate(squares))
+
     def dot(self, other: LastLayerGradients) -> Float[Any, "n _"]:
         """Dot product of each gradient here with each of those there (TracIn at one checkpoint, kernels)."""
         if self.errors.shape[1] != other.errors.shape[1] or self.inputs.shape[1] != other.inputs.shape[1]:
             raise InputError(
                 f"Gradients of {_shape(self)} and {_shape(other)} have no dot product. Take both from the same layer."
             )
-        return (self.errors @ other.errors.T) * (self.inputs @ other.inputs.T)
+        one, two = self._held(), other._held()
+        return (one.errors @ two.errors.T) * (one.inputs @ two.inputs.T)
 
     def column(self, c: int, j: int) -> Float[Any, " n"]:
         """Coordinate of every gradient that belongs to class `c` and input `j`."""
         if not (0 <= c < self.errors.shape[1] and 0 <= j < self.inputs.shape[1]):
             raise InputError(f"There is no column ({c}, {j}) in gradients of {_shape(self)}. Count both from 0.")
-        return self.errors[:, c] * self.inputs[:, j]
+        return self._in_blocks(lambda e, h: e[:, c] * h[:, j])
 
     def dense(self) -> Float[Any, "n _"]:
         """The matrix itself, one flattened gradient per row: `e_ic h_ij` stands at column `c d + j`."""
-        return (self.errors[:, :, None] * self.inputs[:, None, :]).reshape(len(self), self.n_columns)
+        one = self._held()
+        return (one.errors[:, :, None] * one.inputs[:, None, :]).reshape(len(self), self.n_columns)
 
     def with_labels(self, labels: Any) -> LastLayerGradients:
         """The same samples and network under other `labels "n"`: equal, to the bit, to `from_logits` with these labels.
 
         Raises InputError as `from_logits` does, and where the factors were made without labels.
         """
+        if isinstance(self.errors, _Errors):
+            changed = _Errors(self.errors.logits, _labels(np, labels, self.errors.logits), self.errors.dtype)
+            return LastLayerGradients(changed, self.inputs, changed.labels)
         if self.labels is None or self.own_probability is None:
             raise InputError("These gradients were made without labels. Make them with LastLayerGradients.from_logits.")
         xp = _namespace(self.errors)
@@ -127,7 +155,10 @@ class LastLayerGradients:
         return self._from_probabilities(xp, probabilities, _labels(xp, labels, self.errors), self.inputs)
 
     def take(self, rows: Any) -> LastLayerGradients:
-        """The gradients of `rows` only: positions, a mask or a slice."""
+        """The gradients of `rows` only, in memory: positions, a mask or a slice."""
+        if isinstance(self.errors, _Errors):
+            kept = self.errors.probabilities(rows), self.errors.labels[rows], self.inputs[rows]
+            return self._from_probabilities(np, *kept)
         labels = None if self.labels is None else self.labels[rows]
         own = None if self.own_probability is None else self.own_probability[rows]
         return LastLayerGradients(self.errors[rows], self.inputs[rows], labels, own)
@@ -138,10 +169,32 @@ class LastLayerGradients:
         own = None if self.own_probability is None else _to_numpy(self.own_probability)
         return LastLayerGradients(_to_numpy(self.errors), _to_numpy(self.inputs), labels, own)
 
+    def _held(self) -> LastLayerGradients:
+        """The same in memory."""
+        return self.take(slice(None)) if isinstance(self.errors, _Errors) else self
+
     def _in_blocks(self, norm: Callable[[Any, Any], Any]) -> Any:
-        starts = range(0, max(len(self), 1), _BLOCK)
-        parts = [norm(self.errors[s : s + _BLOCK], self.inputs[s : s + _BLOCK]) for s in starts]
+        parts = [norm(self.errors[rows], self.inputs[rows]) for rows in blocks(len(self))]
         return _namespace(self.errors).concatenate(parts)
+
+
+class _Errors(LazyRows):
+    """Errors worked out from the logits of the rows that are asked for."""
+
+    def __init__(self, logits: Any, labels: Any, dtype: Any) -> None:
+        super().__init__(logits.shape, dtype, self._errors)
+        self.logits, self.labels = logits, labels
+
+    def probabilities(self, rows: Any) -> Any:
+        return _softmax(np, np.asarray(self.logits[rows], dtype=self.dtype))
+
+    def _errors(self, rows: Any) -> Any:
+        errors = self.probabilities(rows)
+        _become_errors(np, errors, self.labels[rows])
+        return errors
+
+
+_UNEVEN = "Got {:,} rows of logits and {:,} of inputs. Pass one of each per sample."
 
 
 def _namespace(array: Any) -> Any:
@@ -154,7 +207,7 @@ def _to_numpy(array: Any) -> Any:
     return array if _namespace(array) is np else array.detach().cpu().numpy()
 
 
-def _matrix(xp: Any, value: Any, what: str) -> Any:
+def _matrix(xp: Any, value: Any, what: str, first_row: int = 0) -> Any:
     array = xp.asarray(value if xp is np else value.detach())
     if array.ndim != 2:
         raise InputError(f"The {what} have shape {tuple(array.shape)}. Pass a matrix with one row per sample.")
@@ -164,8 +217,8 @@ def _matrix(xp: Any, value: Any, what: str) -> Any:
     if not bool(xp.isfinite(array).all()):
         row, column = (int(position[0]) for position in np.nonzero(~np.isfinite(_to_numpy(array))))
         raise InputError(
-            f"The {what} hold {float(array[row, column])} (row {row}, column {column}). Leave such rows out, or look "
-            "for a diverged training or a broken image."
+            f"The {what} hold {float(array[row, column])} (row {first_row + row}, column {column}). Leave such rows "
+            "out, or look for a diverged training or a broken image."
         )
     return array
 
@@ -195,6 +248,16 @@ def _softmax(xp: Any, logits: Any) -> Any:
     xp.exp(shifted, out=shifted)
     shifted /= shifted.sum(axis=1, keepdims=True)
     return shifted
+
+
+def _become_errors(xp: Any, probabilities: Any, labels: Any) -> Any:
+    """Subtract the one-hot labels in place; return the given labels' probabilities."""
+    rows = xp.arange(len(labels), device=probabilities.device)
+    own = probabilities[rows, labels]
+    probabilities[rows, labels] = 0
+    # Near 1, `p_y - 1` keeps no digits; the sum of the others is the same number and keeps them all.
+    probabilities[rows, labels] = xp.where(own < 0.5, own - 1, 0 - probabilities.sum(axis=1))
+    return own
 
 
 def _with_bias(xp: Any, inputs: Any, bias: bool) -> Any:

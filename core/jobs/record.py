@@ -23,6 +23,7 @@ from core.errors import GradSiftError, ProjectError, Stopped
 from core.jobs.reading import curve_of, lock_of, read_events, read_text
 from core.progress import Event, Progress
 from core.project import Project, exclusive
+from core.shortage import shortages
 from core.terminal import shown
 
 RUN = "GRADSIFT_RUN"  # how `start` tells the process which run it is
@@ -55,7 +56,8 @@ def recorded(project: Project, kind: str, progress: Progress) -> Iterator[Record
         writer = _Writer(project, kind, progress)
         with _signals(), writer.beating():
             try:
-                yield writer.recording()
+                with shortages():
+                    yield writer.recording()
             except (Stopped, KeyboardInterrupt) as stop:
                 writer.end("stopped", one_line(stop) or "Stopped. What is on disk is whole.")
                 raise
@@ -233,8 +235,11 @@ def line(event: str, **facts: Any) -> bytes:
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file whole, so that a reader sees the old one or the new one."""
     aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(content)
-    aside.replace(path)
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def make_folder(project: Project) -> None:

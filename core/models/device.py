@@ -14,6 +14,8 @@ import torch
 
 from core.errors import SettingsError
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -65,14 +67,23 @@ def _computes_bfloat16(device: str) -> bool:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU's generator, which first weights are drawn from, inside the block; leave it as it was found."""
+def seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
+    """Seed the CPU's generator, which first weights are drawn from, inside the block; leave it as it was found.
+
+    With an accelerator its generator is seeded too: dropout draws from it there.
+    """
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
+    beside = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+    there = beside.get_rng_state() if beside else None
+    if beside:
+        beside.manual_seed(seed)
     try:
         yield
     finally:
         torch.set_rng_state(before)
+        if beside and there is not None:
+            beside.set_rng_state(there)
 
 
 def processors() -> int:

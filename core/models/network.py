@@ -2,11 +2,12 @@
 
 It exists to read label evidence off its own training, not to win a benchmark: 10,000 CIFAR images x 20 epochs take
 about 80 seconds on two cores. The last layer is linear, so its gradient is `errors x inputs` (see
-`core.gradients.last_layer`).
+`core.gradients.last_layer`). Other networks are trained in its place by `core.models.architecture`.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from itertools import pairwise
 
 import torch
@@ -17,6 +18,20 @@ from core.axes import Float
 
 STEM = 16
 WIDTHS = (48, 96, 144)
+
+
+class Network(nn.Module):
+    """A network whose forward pass returns logits and the last layer's inputs, both in float32."""
+
+    @property
+    @abstractmethod
+    def plain(self) -> nn.Module:
+        """The same network, weights shared, as one that returns logits alone."""
+
+    @property
+    def stored(self) -> nn.Module:
+        """The module whose weights are written down, under their own names."""
+        return self
 
 
 class Block(nn.Module):
@@ -37,7 +52,7 @@ class Block(nn.Module):
         return out
 
 
-class ReferenceNetwork(nn.Module):
+class ReferenceNetwork(Network):
     """`features` ends in the input of the last layer, `head` is that layer."""
 
     def __init__(self, classes: int) -> None:
@@ -53,6 +68,11 @@ class ReferenceNetwork(nn.Module):
         inputs = self.features(images)
         logits = self.head(inputs)
         return logits.float(), inputs.float()
+
+    @property
+    def plain(self) -> nn.Sequential:
+        """The same network, weights shared, as one that returns logits alone."""
+        return nn.Sequential(self.features, self.head)
 
 
 def reference_network(classes: int) -> ReferenceNetwork:

@@ -4,24 +4,29 @@
 update: on human label noise they rank wrong labels better than an extra evaluation pass) and keeps six numbers of
 them. It serves the reference training and any training loop of one's own:
 
-    recorder = Recorder(sample_ids)                      # or Recorder(project)
-    for epoch in range(epochs):
-        for ids, images, labels in loader:
-            logits = model(images)
-            recorder.log(ids, logits, labels, epoch)
-    history = recorder.history()
+    with Recorder(project) as recorder:                  # or Recorder(sample_ids), kept in memory
+        for epoch in range(epochs):
+            for ids, images, labels in loader:
+                logits = model(images)
+                recorder.log(ids, logits, labels, epoch)
+
+With a project, epochs are written into its folder as they are finished (`core.models.record`), and
+`gradsift sift --model recorded` ranks by them. With ids alone `recorder.history()` is all there is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from core.axes import Array, Bool, Float, Float32, Integer
-from core.errors import InputError
+from core.errors import InputError, ProjectError
+from core.models.record import SAID, EpochFile, Record, finished, read_rows, stamp
 
 if TYPE_CHECKING:
     from core.project import Project
@@ -81,20 +86,37 @@ class Recorder:
     """Collect a `History` from the logits of a running training.
 
     Args:
-        samples: the sample ids in the order wanted in the history, or a project (then its manifest's order).
+        samples: the sample ids in the order wanted in the history, or a project: then its manifest's order, and its
+            folder keeps every finished epoch, the latest logits and, where they are logged, the latest inputs.
+
+    A finished epoch is one in which every training row was logged, or after which another one was; the rest is written
+    by `save`, or at the end of a `with` block. A loop that goes on from epoch k keeps the k epochs before it; one that
+    begins at 0 replaces what was there.
     """
 
     def __init__(self, samples: Project | Iterable[str]) -> None:
-        manifest = getattr(samples, "manifest", None)
-        ids = manifest().ids if manifest is not None else samples
-        self.sample_ids = [str(sample) for sample in ids]  # type: ignore[union-attr]
+        opened = getattr(samples, "manifest", None)
+        manifest = opened() if opened is not None else None
+        self.sample_ids = [str(sample) for sample in (samples if manifest is None else manifest.ids)]  # type: ignore[union-attr]
+        self._given: Array | None = None
+        self._record: Record | None = None
+        if manifest is not None:
+            self._given, self._classes = manifest.labels, tuple(manifest.classes)
+            self._record = Record(samples.recorded, self.sample_ids, manifest.train)  # type: ignore[union-attr]
         self._row_of = {sample: row for row, sample in enumerate(self.sample_ids)}
         if len(self._row_of) != len(self.sample_ids):
             raise InputError("A recorder needs ids that occur once; some occur twice. Give each sample its own id.")
         self._history = History.empty(0, len(self.sample_ids))
 
     def log(
-        self, ids: Sequence[str], logits: Any, labels: Any, epoch: int, *, inputs: Any = None, rate: float | None = None
+        self,
+        ids: Sequence[str] | Array,
+        logits: Any,
+        labels: Any,
+        epoch: int,
+        *,
+        inputs: Any = None,
+        rate: float | None = None,
     ) -> None:
         """Record one batch.
 
@@ -107,7 +129,8 @@ class Recorder:
             rate: the learning rate of this epoch, where self-influence is wanted.
 
         Raises:
-            InputError: an id is unknown, a label is no column of the logits, or the lengths differ.
+            InputError: an id is unknown, a label is no column of the logits or not the project's, or lengths differ.
+            ProjectError: the project's folder has no room for the logits.
         """
         unknown = [sample for sample in ids if sample not in self._row_of]
         if unknown:
@@ -132,6 +155,8 @@ class Recorder:
         outside = labels[(labels < 0) | (labels >= logits.shape[1])]
         if len(outside):
             raise InputError(f"Label {outside[0]} is not among the {logits.shape[1]} classes; count them from 0.")
+        if self._record:
+            self._enter(self._record, rows, logits, labels, epoch)
         self._grow(epoch + 1)
         history, entries = self._history, np.arange(len(rows))
         shifted = logits.astype(np.float32) - logits.max(1, keepdims=True)
@@ -150,10 +175,63 @@ class Recorder:
             history.input_norm[epoch, rows] = np.sqrt((inputs.astype(np.float32) ** 2).sum(1) + 1)
         if rate is not None:
             history.learning_rate[epoch] = rate
+        if self._record and self._record.note(rows, logits, inputs):
+            self._record.write_or_warn(self._row)
 
     def history(self) -> History:
         """Return what has been logged so far (not a copy)."""
         return self._history
+
+    def save(self) -> None:
+        """Write what is not written yet, the epoch that is being logged too. For a recorder of a project.
+
+        Raises:
+            ProjectError: the folder cannot be written; what was written before is whole.
+        """
+        self._save(None)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if self._record and self._record.current is not None:
+            half = kind is not None and not self._record.whole
+            self._save(self._record.current if half else None)
+
+    def _save(self, leave: int | None) -> None:
+        if self._record is None:
+            raise InputError(
+                "This recorder was made of ids, so there is nowhere to write. Make it with Recorder(project)."
+            )
+        try:
+            self._record.write(self._row, leave)
+        except OSError as error:
+            raise ProjectError(
+                f"{self._record.folder} cannot be written ({error}). Free some space and call save() again."
+            ) from error
+
+    def _row(self, epoch: int) -> dict[str, Array]:
+        return {name: array[epoch] for name, array in self._history.arrays().items()}
+
+    def _enter(self, record: Record, rows: Array, logits: Array, labels: Array, epoch: int) -> None:
+        """Check a batch against the project, and begin the session or the epoch where it is the first."""
+        assert self._given is not None
+        if logits.shape[1] != len(self._classes):
+            raise InputError(
+                f"Logits of {logits.shape[1]} classes were logged, and the project has {len(self._classes)}: "
+                f"{_some(self._classes)}. Train on these, or make a project of the labels that you train on."
+            )
+        if len(other := np.flatnonzero(self._given[rows] != labels)):
+            row, logged = rows[other[0]], labels[other[0]]
+            raise InputError(
+                f"Sample {self.sample_ids[row]!r} has label {self._given[row]} in the project and {logged} was logged. "
+                f"Log the given labels as positions in the project's classes: {_some(self._classes)}."
+            )
+        if record.current is None:
+            earlier = record.begin(epoch)
+            if earlier:
+                self.resume(_stacked(earlier, read_rows(record.folder, earlier, self.sample_ids), self.sample_ids))
+        record.enter(epoch, self._row)
 
     def resume(self, history: History) -> None:
         """Go on from a history written earlier."""
@@ -166,6 +244,87 @@ class Recorder:
             self._history = History(
                 **{name: np.concatenate([a, more[name]]) for name, a in self._history.arrays().items()}
             )
+
+
+class Recorded(NamedTuple):
+    """What a project's recorder kept.
+
+    Attributes:
+        history: the epochs in which something was logged.
+        logits: `n c`, the latest of every sample, as its training saw it; NaN where it was never logged.
+        inputs: `n d`, the last layer's inputs likewise; None where they were not logged.
+    """
+
+    history: History
+    logits: Float32[Array, "n c"]
+    inputs: Float32[Array, "n d"] | None
+
+    @property
+    def logged(self) -> Bool[Array, " n"]:
+        """Which samples were logged in some epoch."""
+        return np.asarray((self.history.other_class >= 0).any(0))
+
+
+def recorded(project: Project) -> Recorded:
+    """Read what `Recorder(project)` kept.
+
+    Raises:
+        InputError: nothing was recorded, a training row was never logged, or logits are not finite.
+        ProjectError: a file is damaged.
+    """
+    manifest = project.manifest()
+    return recorded_in(project.recorded, manifest.ids, manifest.train)
+
+
+def recorded_in(folder: Path, ids: Sequence[str] | Array, train: Bool[Array, " n"]) -> Recorded:
+    """Read a folder of a recorder (see `recorded`); `ids` and `train` are the manifest's."""
+    epochs = finished(folder)
+    if not epochs:
+        raise InputError("Nothing was recorded in this project. Log a training with core.Recorder(project) first.")
+    rows = [row for row in read_rows(folder, epochs, ids) if (row["other_class"] >= 0).any()]
+    history = History(**{name: np.stack([row[name] for row in rows]) for name in History.__dataclass_fields__})
+    said = {what: _said(epochs[-1].said(folder, what)) for what in SAID}
+    if said["logits"] is None:
+        raise ProjectError(f"The logits of the last epoch are gone from {folder}. Delete it and record anew.")
+    found = Recorded(history, said["logits"], said["inputs"])
+    if len(unseen := np.flatnonzero(train & ~found.logged)):
+        raise InputError(
+            f"{len(unseen):,} of {int(train.sum()):,} training rows were never logged (the first: {ids[unseen[0]]!r}). "
+            "Log every batch of the training."
+        )
+    if len(broken := np.flatnonzero(found.logged & ~np.isfinite(found.logits).all(1))):
+        raise InputError(f"The logits of {len(broken):,} samples are not finite (the first: {ids[broken[0]]!r}). "
+                         "The training has diverged; record one that has not.")  # fmt: skip
+    return found
+
+
+def kept(project: Project) -> tuple[str, bool]:
+    """Return a digest of what the recorder kept ("" where that is nothing), and whether inputs are there.
+
+    The digest is of names, sizes and times of the files; no array is read.
+    """
+    epochs = finished(project.recorded)
+    return stamp(project.recorded), bool(epochs) and epochs[-1].said(project.recorded, "inputs").exists()
+
+
+def _said(path: Path) -> Array | None:
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) if path.exists() else None
+    except (OSError, ValueError, EOFError) as error:
+        raise ProjectError(f"{path} cannot be read ({error}). Delete {path.parent} and record anew.") from error
+
+
+def _stacked(epochs: Sequence[EpochFile], rows: Sequence[Mapping[str, Array]], samples: Sequence[str]) -> History:
+    """The history of epochs on disk, each at its number."""
+    history = History.empty(epochs[-1].number + 1, len(samples))
+    for epoch, row in zip(epochs, rows, strict=True):
+        for name, array in history.arrays().items():
+            array[epoch.number] = row[name]
+    return history
+
+
+def _some(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:12]) + (" …" if len(classes) > 12 else "")
 
 
 def _array(values: Any) -> Any:

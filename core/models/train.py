@@ -1,9 +1,9 @@
-"""Train the reference network on the given labels and record what the training says about every sample.
+"""Train a network on the given labels, usually the reference network, and record what it says about every sample.
 
 One-cycle SGD, flip-and-shift augmentation, no early stopping, no best epoch. Every random choice is a function of
-(seed, epoch, sample) (`core.chance`), the schedule is a function of the step, and a checkpoint is written
-after every epoch: a training that was stopped or killed goes on to the same bits as an undisturbed one (same machine,
-versions and thread count).
+(seed, epoch, sample) (`core.chance`), dropout one of (seed, step), the schedule is a function of the step, and a
+checkpoint is written after every epoch: a training that was stopped or killed goes on to the same bits as an
+undisturbed one (same machine, versions and thread count).
 
 Held-out rows are never trained on; they are evaluated once per epoch, without augmentation, and recorded beside the
 others, which is also how `window` can tell when memorisation sets in.
@@ -24,20 +24,21 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from core import chance
 from core.axes import Array, Bool, Float, Integer, UInt8
 from core.errors import ModelError
+from core.models.architecture import REFERENCE, Architecture
 from core.models.device import Compute, seeded
-from core.models.network import ReferenceNetwork, reference_network
+from core.models.network import Network
 from core.models.recorder import History, Recorder
 from core.progress import Progress
 from core.settings import SiftSettings
 
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
-EVALUATION_BATCH = 512
+EVALUATION_BATCH = 512  # images of at most 64 pixels, fewer of larger ones
 SNAPSHOTS = 5  # weights kept, evenly spread, for scores that need several checkpoints
 
 
@@ -69,7 +70,7 @@ class Task:
 class Trained:
     """A trained network, the record of its training, and how its inputs are normalised."""
 
-    network: ReferenceNetwork
+    network: Network
     history: History
     statistics: tuple[Array, Array]
 
@@ -95,14 +96,22 @@ def rate_and_momentum(step: int, steps: int, peak: float) -> tuple[float, float]
     return between(peak, peak / 250_000, share), between(0.85, 0.95, share)
 
 
-def train(task: Task, settings: SiftSettings, compute: Compute, folder: Path, progress: Progress) -> Trained:
-    """Train from scratch, or go on from the checkpoint in `folder`.
+def train(
+    task: Task,
+    settings: SiftSettings,
+    compute: Compute,
+    folder: Path,
+    progress: Progress,
+    architecture: Architecture = REFERENCE,
+) -> Trained:
+    """Train from the architecture's first weights, or go on from the checkpoint in `folder`.
 
     Raises:
-        ModelError: a batch gave a loss that is not a number, or the checkpoint in `folder` is damaged.
+        ModelError: a batch gave a loss that is not a number, the checkpoint in `folder` is damaged, or the network
+            cannot be made.
         Stopped: the person asked for it; the last finished epoch is on disk.
     """
-    run = _Run(task, settings, compute, folder, progress)
+    run = _Run(task, settings, compute, folder, progress, architecture)
     for epoch in range(run.start(), run.epochs):
         run.train_epoch(epoch)
         run.evaluate_held_out(epoch)
@@ -113,15 +122,24 @@ def train(task: Task, settings: SiftSettings, compute: Compute, folder: Path, pr
 class _Run:
     """One training in progress."""
 
-    def __init__(self, task: Task, settings: SiftSettings, compute: Compute, folder: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        task: Task,
+        settings: SiftSettings,
+        compute: Compute,
+        folder: Path,
+        progress: Progress,
+        architecture: Architecture,
+    ) -> None:
         self.task, self.settings, self.compute, self.folder, self.progress = task, settings, compute, folder, progress
+        self.peak, self.clip = settings.learning_rate * architecture.rate, architecture.clip
         self.rows = np.flatnonzero(task.train)
         self.keys = chance.sample_keys(task.sample_ids)
         self.epochs = planned_epochs(settings, len(self.rows))
-        self.statistics = task.statistics
+        self.statistics = architecture.statistics or task.statistics
         self.recorder = Recorder(task.sample_ids)
         with seeded(settings.seed):
-            self.network = reference_network(task.classes).to(compute.device)
+            self.network = architecture.build(task.classes).to(compute.device)
         self.optimiser = torch.optim.SGD(
             self.network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
         )
@@ -136,11 +154,11 @@ class _Run:
         self.network.train()
         rates, loss_sum, right = [], 0.0, 0
         for step, (begin, end) in enumerate(zip(self.batches, self.batches[1:], strict=False)):
-            rate, momentum = rate_and_momentum(epoch * steps + step, self.epochs * steps, settings.learning_rate)
+            rate, momentum = rate_and_momentum(epoch * steps + step, self.epochs * steps, self.peak)
             self.optimiser.param_groups[0].update(lr=rate, momentum=momentum)
             rates.append(rate)
             rows = np.sort(order[begin:end])  # sorted: reads from a memory map go forward
-            loss, logits = self._step(rows, epoch)
+            loss, logits = self._step(rows, epoch, epoch * steps + step)
             loss_sum += loss * len(rows)
             right += int((logits.argmax(1) == self.task.labels[rows]).sum())
             self.progress.report(
@@ -149,14 +167,16 @@ class _Run:
             )  # fmt: skip
         self.recorder.history().learning_rate[epoch] = np.mean(rates)
 
-    def _step(self, rows: Integer[Array, " n"], epoch: int) -> tuple[float, Float[Array, "n c"]]:
+    def _step(self, rows: Integer[Array, " n"], epoch: int, step: int) -> tuple[float, Float[Array, "n c"]]:
         images = self._augmented(rows, epoch)
         labels = torch.from_numpy(self.task.labels[rows].astype(np.int64)).to(self.compute.device)
-        with self.compute.autocast():
+        with seeded(_step_seed(self.settings.seed, step), self.compute.device), self.compute.autocast():
             logits, inputs = self.network(images)
         loss = functional.cross_entropy(logits, labels)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         self.optimiser.step()
         logged = logits.detach().cpu().numpy()
         value = float(loss.detach())
@@ -197,10 +217,11 @@ class _Run:
         history = self.recorder.history()
         row = {name: array[epoch] for name, array in history.arrays().items()}
         replace(self.folder / f"epoch-{epoch:04d}.npz", lambda path: _save_npz(path, row))
-        weights = {f"network.{name}": tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+        weights = {f"network.{name}": tensor.contiguous() for name, tensor in self.network.stored.state_dict().items()}
         moments = {
             f"momentum.{name}": self.optimiser.state[parameter]["momentum_buffer"].contiguous()
-            for name, parameter in self.network.named_parameters()
+            for name, parameter in self.network.stored.named_parameters()
+            if parameter in self.optimiser.state  # else no loss depends on it
         }
         facts = {"epoch": str(epoch)}
         replace(self.folder / _snapshot(epoch), lambda path: save_file(weights, path, facts))
@@ -236,15 +257,17 @@ class _Run:
     def _restore(self, tensors: Mapping[str, Tensor], records: list[dict[str, Array]]) -> None:
         of = {prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
               for prefix in ("network.", "momentum.")}  # fmt: skip
-        self.network.load_state_dict(of["network."])
-        for name, parameter in self.network.named_parameters():
+        self.network.stored.load_state_dict(of["network."])
+        for name, parameter in self.network.stored.named_parameters():
+            if name not in of["momentum."]:
+                continue
             like = torch.empty_like(parameter)  # the same memory layout as an undisturbed run's
             self.optimiser.state[parameter]["momentum_buffer"] = like.copy_(of["momentum."][name])
         self.recorder.resume(History(**{name: np.stack([row[name] for row in records]) for name in records[0]}))
 
 
 def evaluate(
-    network: ReferenceNetwork,
+    network: Network,
     task: Task,
     statistics: tuple[Array, Array],
     compute: Compute,
@@ -253,12 +276,12 @@ def evaluate(
     mirror: bool = False,
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield (rows, logits, inputs) of evaluation-mode passes, without augmentation, batch by batch."""
-    was_training = network.training
+    was_training, size = network.training, evaluation_batch(task.pixels.shape[1])
     network.eval()
     try:
         with torch.inference_mode():
-            for begin in range(0, len(rows), EVALUATION_BATCH):
-                some = rows[begin : begin + EVALUATION_BATCH]
+            for begin in range(0, len(rows), size):
+                some = rows[begin : begin + size]
                 images = normalise(task.pixels[some], statistics, compute.device)
                 images = images.flip(-1) if mirror else images
                 with compute.autocast():
@@ -266,6 +289,11 @@ def evaluate(
                 yield some, logits.cpu().numpy(), inputs.cpu().numpy()
     finally:
         network.train(was_training)
+
+
+def evaluation_batch(side: int) -> int:
+    """Return how many images of `side` pixels an evaluation pass takes at once: as many pixels whatever the side."""
+    return max(8, min(EVALUATION_BATCH, EVALUATION_BATCH * 64**2 // side**2))
 
 
 def normalise(pixels: Array, statistics: tuple[Array, Array], device: torch.device) -> Tensor:
@@ -312,22 +340,33 @@ def _even_batches(rows: int, size: int) -> list[int]:
     return [round(rows * part / count) for part in range(count + 1)]
 
 
+def _step_seed(seed: int, step: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/dropout/{step}".encode(), digest_size=7).digest(), "little")
+
+
 def _snapshot(epoch: int) -> str:
     return f"weights-{epoch:04d}.safetensors"
 
 
-def network_after(folder: Path, epoch: int, classes: int, compute: Compute) -> ReferenceNetwork:
+def network_after(
+    folder: Path, epoch: int, classes: int, compute: Compute, architecture: Architecture = REFERENCE
+) -> Network:
     """Load the network as it was after `epoch` (counted from 0); its weights must not have been tidied away."""
     with seeded(0):  # the first weights are replaced; the global generator stays as it was
-        network = reference_network(classes).to(compute.device)
+        network = architecture.build(classes).to(compute.device)
     stored = load_file(folder / _snapshot(epoch))
-    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in stored.items()})
+    network.stored.load_state_dict({name.removeprefix("network."): tensor for name, tensor in stored.items()})
     return network
+
+
+def kept_epochs(epochs: int) -> list[int]:
+    """Return the epochs, counted from 1, after which the weights are kept: evenly spread, the last among them."""
+    return sorted({max(1, round(epochs * (part + 1) / SNAPSHOTS)) for part in range(SNAPSHOTS)})
 
 
 def tidy(folder: Path, epochs: int) -> None:
     """Delete what only a resumed training needs, half files too; keep a few weights, evenly spread."""
-    kept = {_snapshot(round(epochs * (part + 1) / SNAPSHOTS) - 1) for part in range(SNAPSHOTS)}
+    kept = {_snapshot(epoch - 1) for epoch in kept_epochs(epochs)}
     finished = [folder / "checkpoint.safetensors", *folder.glob("epoch-*.npz"), *folder.glob(".*.part")]
     for path in [*finished, *(each for each in folder.glob("weights-*") if each.name not in kept)]:
         path.unlink(missing_ok=True)

@@ -18,8 +18,10 @@ from core.catalogue import SCORE_INFO
 from core.errors import InputError
 from core.findings import SPACES, Findings
 from core.reasons import HEAD, WHILE_LEARNING, kind
+from core.review.copies import copies_of
 from core.review.decisions import ACTIONS, EXCLUDE, KEEP, RELABEL, UNDECIDED, UNSURE
 from core.review.flags import TRAIN
+from core.review.marks import FACTS, meta_of
 
 MOST_PROBABILITIES = 9
 UNSUSPICIOUS = 50.0  # an example of a class stands in the calmer half of the ranking
@@ -28,8 +30,9 @@ _WORDS = {KEEP: "keep the label", EXCLUDE: "exclude", UNSURE: "unsure", UNDECIDE
 
 
 def detail(
-    findings: Findings, table_rows: pd.DataFrame, decisions: pd.DataFrame, sample_id: str, k: int = 6
-) -> dict[str, Any]:
+    findings: Findings, table_rows: pd.DataFrame, decisions: pd.DataFrame, sample_id: str, k: int = 6,
+    copies: pd.DataFrame | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything a large view shows of one sample.
 
     Args:
@@ -38,19 +41,22 @@ def detail(
         decisions: `Review.current()`.
         sample_id: the sample.
         k: how many neighbours in each space.
+        copies: `core.extras.known_copies`, None where they were not looked for.
 
     Returns:
         id, path ("" where the image is no file of its own), split, given, suggested, suggested_prob, suggested_by,
         predicted, predicted_prob, suspicion, reason and kind as in the findings;
         "decision": what is in effect (action, label, reviewer, when, note), or None;
         "scores": name, title, meaning, percentile (0-100, high = suspicious), raw, suspicious_end of the raw value
-        (high or low), acted_on, and part: whether `suspicion` is made of it. Its parts come first, then the others by
-        percentile;
+        (high or low), acted_on, spread of the percentile over trainings (None where there was one), and part: whether
+        `suspicion` is made of it. Its parts come first, then the others by percentile;
         "probabilities": label and p of the out-of-sample head, the likeliest first;
         "neighbours": per space, id, label and similarity of the nearest training images;
         "examples": the surest training image of the given class and of the suggested one, see `_example`; None where
         there is none, or where the suggested class is the given one;
-        "curve": probability of the given label at every epoch; size in pixels, sha256, group.
+        "curve": probability of the given label at every epoch; size in pixels, sha256, group;
+        "spread" of the suspicion over trainings; "copies": the other images that show the same picture (id, label,
+        split, kind, difference); "meta": values of the columns that travel along; "facts" about the picture in words.
         A value that is unknown is None.
 
     Raises:
@@ -88,6 +94,10 @@ def detail(
         "size": [int(known["width"]), int(known["height"])] if known else None,
         "sha256": _text(known.get("sha256")),
         "group": _text(known.get("group")),
+        "spread": _number(row.get("spread_suspicion")),
+        "copies": copies_of(copies, table, sample_id),
+        "meta": meta_of(known),
+        "facts": [fact for fact in (_text(row.get(FACTS)) or "").split(", ") if fact],
     }
 
 
@@ -133,6 +143,7 @@ def _score(name: str, row: pd.Series[Any], part: bool) -> dict[str, Any]:
         "meaning": info.meaning if info else "",
         "percentile": _number(row[f"score_{name}"]),
         "raw": _number(row.get(f"raw_{name}")),
+        "spread": _number(row.get(f"spread_{name}")),
         "suspicious_end": info.suspicious_end if info else None,
         "acted_on": info.acted_on if info else "",
         "part": part,

@@ -23,14 +23,17 @@ from core.axes import Array, Bool, Int
 from core.errors import SettingsError
 from core.findings import Findings
 from core.reasons import KINDS, kind
+from core.review.copies import STANDINGS
 from core.review.decisions import ACTIONS, EXCLUDE, RELABEL, UNDECIDED
 from core.review.flags import SUSPICION, TRAIN, Budget, score_column
+from core.review.marks import COPIES, GROUPED
 from core.review.present import with_decisions
 
 PAGE_SIZE = 60
 TOP = 9  # keys 1 to 9
 DEFAULT_BUDGET = "5%"
 ANY, OPEN, DONE = "any", "open", "done"
+ALL_COPIES = (ANY, "copies", *STANDINGS)
 DECISIONS = (ANY, OPEN, DONE, *(name for name in ACTIONS if name != UNDECIDED))
 SPLITS = (TRAIN, "val", "test")
 LAST = 20  # decisions that the yield looks back on
@@ -55,6 +58,8 @@ class Filters:
         decision: "any", "open" (not decided), "done", or an action.
         split: the split that is ranked.
         text: only ids that hold it, in any case.
+        copies: "any", "copies" (those that have one), or one of `core.review.copies.STANDINGS`.
+        by, value: only images with this value in this column to group by (`core.review.marks`).
         ids: only these, a lasso's; not part of an address.
     """
 
@@ -69,12 +74,16 @@ class Filters:
     decision: str = ANY
     split: str = TRAIN
     text: str = ""
+    copies: str = ANY
+    by: str | None = None
+    value: str | None = None
     ids: tuple[str, ...] | None = None
 
     @classmethod
     def from_query(
         cls, query: Mapping[str, str], classes: Collection[str], scores: Collection[str],
         default_budget: str = DEFAULT_BUDGET, splits: Collection[str] = SPLITS,
+        groups: Mapping[str, Collection[str]] | None = None,
     ) -> tuple[Filters, list[str]]:  # fmt: skip
         """Read an address; returns the filters, and what it asks for that there is not, in words.
 
@@ -84,6 +93,7 @@ class Filters:
             scores: `Findings.score_names`.
             default_budget: the project's.
             splits: the project's.
+            groups: the values of each column to group by, see `core.review.marks.choices`.
         """
         said: list[str] = []
         found: dict[str, Any] = {"budget": default_budget}
@@ -94,6 +104,7 @@ class Filters:
             ("to", "suggested", labels, "suggested class", "All classes are shown."),
             ("reason", "kind", KINDS, "reason", "All reasons are shown."),
             ("decision", "decision", DECISIONS, "decision", "Decided and open images are shown."),
+            ("copies", "copies", ALL_COPIES, "kind of copies", "Images with and without copies are shown."),
             ("split", "split", tuple(splits), "split", "The training images are shown."),
         ):
             asked = query.get(key)
@@ -104,7 +115,8 @@ class Filters:
         if query.get("flagged"):
             found["flagged"] = query["flagged"] != "0"
         found["text"] = _clean(query.get("q", ""))[:LONGEST_TEXT]
-        return cls(**(found | _range(query, said) | _budget(query, default_budget, said))), said
+        found |= _range(query, said) | _budget(query, default_budget, said) | _value(query, groups or {}, said)
+        return cls(**found), said
 
     def to_query(self, default_budget: str = DEFAULT_BUDGET) -> dict[str, str]:
         """The address of these filters; what is as by default is left out. Give the budget that `from_query` gets."""
@@ -118,6 +130,7 @@ class Filters:
 QUERY = {
     "score": "score", "class": "given", "to": "suggested", "reason": "kind", "low": "low", "high": "high",
     "decision": "decision", "split": "split", "q": "text", "flagged": "flagged", "budget": "budget",
+    "copies": "copies", "by": "by", "value": "value",
 }  # fmt: skip
 
 
@@ -136,7 +149,7 @@ def gallery(table: pd.DataFrame, decisions: pd.DataFrame, filters: Filters) -> p
     """The rows that `filters` leave, most suspicious first.
 
     Args:
-        table: `Findings.samples`, not changed.
+        table: `Findings.samples`, not changed; to filter by copies or groups, `core.review.marks.marked` of it.
         decisions: `Review.current()`.
         filters: what to show.
 
@@ -150,7 +163,9 @@ def gallery(table: pd.DataFrame, decisions: pd.DataFrame, filters: Filters) -> p
     """
     cut = _cut(table, filters)
     keep = cut.flagged.copy() if filters.flagged else np.ones(len(cut.rows), bool)
-    for holds in (_in_ids, _in_labels, _in_range, _in_decision, _in_text, _in_kind):  # the dearest last
+    for holds in (
+        _in_ids, _in_labels, _in_copies, _in_group, _in_range, _in_decision, _in_text, _in_kind,  # the dearest last
+    ):  # fmt: skip
         left = np.flatnonzero(keep)
         keep[left] = holds(table, cut.rows[left], decisions, filters)
     return _framed(table, decisions, filters, cut, np.flatnonzero(keep))
@@ -391,6 +406,20 @@ def _in_labels(table: pd.DataFrame, rows: Any, decisions: pd.DataFrame, filters:
     return keep
 
 
+def _in_copies(table: pd.DataFrame, rows: Any, decisions: pd.DataFrame, filters: Filters) -> Any:
+    if filters.copies == ANY or COPIES not in table:
+        return filters.copies == ANY
+    found = table[COPIES].iloc[rows]
+    return ((found != "") if filters.copies == "copies" else (found == filters.copies)).to_numpy(bool)
+
+
+def _in_group(table: pd.DataFrame, rows: Any, decisions: pd.DataFrame, filters: Filters) -> Any:
+    if filters.by is None or filters.value is None:
+        return True
+    column = f"{GROUPED}{filters.by}"
+    return (table[column].iloc[rows] == filters.value).to_numpy(bool) if column in table else False
+
+
 def _in_range(table: pd.DataFrame, rows: Any, decisions: pd.DataFrame, filters: Filters) -> Any:
     if (filters.low, filters.high) == (0.0, 100.0):
         return True
@@ -481,6 +510,16 @@ def _budget(query: Mapping[str, str], default: str, said: list[str]) -> dict[str
         said.append(f"The link asks for a budget of {_quoted(asked)}, which cannot be read. It is {default}.")
         return {}
     return {"budget": asked}
+
+
+def _value(query: Mapping[str, str], groups: Mapping[str, Collection[str]], said: list[str]) -> dict[str, str]:
+    by, value = query.get("by"), query.get("value")
+    if not by or value is None:
+        return {}
+    if value in groups.get(by, ()):
+        return {"by": by, "value": value}
+    said.append(f"The link asks for {_quoted(by)} {_quoted(value)}, which this project does not have. All are shown.")
+    return {}
 
 
 def _written(value: Any) -> str:

@@ -70,6 +70,12 @@ def caution(run: Mapping[str, Any]) -> str | None:
     )
 
 
+def notes_of(run: Mapping[str, Any]) -> list[str]:
+    """What a person must know of how a run's networks were read, as sentences."""
+    notes = run.get("notes") or ()
+    return [str(note) for note in notes] if isinstance(notes, list | tuple) else []
+
+
 def with_decisions(table: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
     """`table`, indexed by sample_id, with the columns of `Review.current()`; no decision: action "undecided"."""
     joined = table.join(decisions[list(CURRENT)])

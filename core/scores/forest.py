@@ -6,6 +6,7 @@ the factors (`core/gradients/last_layer.py`). So scikit-learn's algorithm, with 
 - `GradientForest().fit(g).score(g)`: own trees, seeded, compiled. Tree t is a function of (seed, t) and of the rows.
 - `GradientForest.from_sklearn(forest).score(g)`: trees of an `IsolationForest` fitted on `g.dense()`, scored on the
   factors; equal to 1e-10, which is the test of everything here.
+- Gradients that are worked out when asked for (`LastLayerGradients.lazily`) are taken a block of rows at a time.
 - `forest_stability(scores, share)`: how far forests of several seeds agree; 100 trees on about half of the top 5 %.
 
 Kernels are compiled on first use and kept in the user's cache folder (where it cannot be written, compiled each time).
@@ -71,20 +72,30 @@ class GradientForest:
             if getattr(self, name) < low:
                 raise SettingsError(f"{name} is {getattr(self, name)}; a forest needs {low} or more.")
 
-    def fit(self, g: LastLayerGradients, progress: Progress = Progress()) -> GradientForest:  # noqa: B008 (frozen)
-        """Grow the trees on these gradients. Raises InputError where there is no row."""
-        if len(g) == 0:
+    def fit(
+        self,
+        g: LastLayerGradients,
+        progress: Progress = Progress(),  # noqa: B008 (frozen)
+        *,
+        rows: Integer[Array, " _"] | None = None,
+    ) -> GradientForest:
+        """Grow the trees on these gradients, or on those at the positions `rows` of them, as `g.take(rows)` would.
+
+        Raises InputError where there is no row.
+        """
+        there = len(g) if rows is None else len(rows)
+        if there == 0:
             raise InputError("There is no gradient to grow a forest on. Pass one row or more.")
-        errors, inputs = _factors(g)
-        size = min(self.subsample, len(g))
+        size = min(self.subsample, there)
         grown = _room(self.n_trees, min(2 * size - 1, 2 ** (_depth_limit(size) + 1) - 1))
 
         def task(tree: int) -> None:
             # One generator per tree: what a tree looks like does not depend on who grew the one before it.
             chance = np.random.default_rng([self.seed, tree])
-            rows = chance.choice(len(g), size, replace=False)
+            drawn = chance.choice(there, size, replace=False)
             state = chance.integers(2**64, size=1, dtype=np.uint64)
-            _run(_grow, errors, inputs, rows, state, _depth_limit(size), *(part[tree] for part in grown))
+            errors, inputs = _factors(g.take(drawn if rows is None else rows[drawn]))
+            _run(_grow, errors, inputs, np.arange(size), state, _depth_limit(size), *(part[tree] for part in grown))
 
         for done in _in_threads(task, range(self.n_trees)):
             progress.report("forest", done, self.n_trees, "trees")
@@ -107,14 +118,14 @@ class GradientForest:
                 f"The trees were grown on {trees.n_columns:,} columns and these gradients have {g.n_columns:,}. Score "
                 "gradients of the same layer."
             )
-        errors, inputs = _factors(g)
-        nodes = _packed(trees, inputs.shape[1])
-        together = max(8, _CACHE_BYTES // (errors.itemsize * (errors.shape[1] + inputs.shape[1])))
+        nodes = _packed(trees, g.inputs.shape[1])
         total = np.zeros(len(g))
 
         def task(start: int) -> None:
             rows = slice(start, start + _ROWS)
-            _run(_walk, errors[rows], inputs[rows], nodes, trees.length, trees.depth, together, total[rows])
+            errors, inputs = _factors(g.take(rows))
+            together = max(8, _CACHE_BYTES // (errors.itemsize * (errors.shape[1] + inputs.shape[1])))
+            _run(_walk, errors, inputs, nodes, trees.length, trees.depth, together, total[rows])
 
         for done in _in_threads(task, range(0, len(g), _ROWS)):
             progress.report("forest", min(done * _ROWS, len(g)), len(g), "images")

@@ -15,13 +15,14 @@ from core.axes import Array, Bool, Float, Integer
 from core.data.manifest import Manifest
 from core.findings import Findings
 from core.gradients.last_layer import LastLayerGradients
-from core.models.recorder import History
+from core.gradients.rows import by_blocks
 from core.progress import Progress
 from core.reasons import HEAD, WHILE_LEARNING, reasons
-from core.scores import SCORES, Evidence, difficulty, dynamics, percentile
+from core.scores import SCORES, Evidence, available, difficulty, dynamics, percentile, there
 from core.scores.forest import GradientForest, forest_stability
 from core.scores.out_of_sample import ridge_head
-from core.scores.suspicion import Rule, accuracy, choose_rule, combine
+from core.scores.suspicion import Rule, accuracy, choose_rule
+from core.scores.witness import ORIGINS, Witness
 from core.settings import SiftSettings
 
 FOREST_SEEDS = 3
@@ -29,102 +30,163 @@ STABILITY_SHARE = 0.05
 
 
 def evidence_table(
+    witness: Witness,
     manifest: Manifest,
-    history: History,
-    logits: Float[Array, "n c"],
-    features: Float[Array, "n d"],
-    gradients: LastLayerGradients,
-    neighbours: Integer[Array, "n k"],
+    neighbours: Integer[Array, "n k"] | None,
     settings: SiftSettings,
     progress: Progress,
 ) -> Findings:
-    """Return findings without neighbours and maps, which have stages of their own."""
-    labels, train, classes = manifest.labels, manifest.train, manifest.classes
+    """Return findings without neighbours and maps, which have stages of their own.
+
+    Args:
+        witness: what was seen of the samples; a score whose need is not there has no column.
+        manifest: the rows, for ids, files and splits.
+        neighbours: positions of the nearest training images in the first features; None without features.
+        settings: trees and seed.
+        progress: who is told.
+
+    Raises:
+        ModelError: nothing was seen from which labels could be judged.
+    """
+    train, names = witness.train, np.asarray(witness.classes, dtype=object)
     progress.report("scores", 0, len(SCORES), "scores")
-    head = ridge_head(features, labels, len(classes), train)
-    forest, stability = _forest(gradients, train, settings, progress)
-    window = dynamics.window(history, train)
-    evidence = Evidence(
-        labels, logits, gradients, forest, head, neighbours, history, window, dynamics.epoch_weights(history, train)
-    )
-    right = logits.argmax(1) == labels
-    rule = choose_rule(accuracy(right, train) or 0.0, accuracy(right, ~train), int((~train).sum()) or 1)
-    raw = {name: score.compute(evidence) for name, score in SCORES.items()}
-    shares = {name: percentile(score.sign * raw[name], train) for name, score in SCORES.items()}
-    table = pd.DataFrame(
-        {"sample_id": manifest.ids, "filepath": manifest.rows["filepath"], "split": manifest.rows["split"]}
-    )
-    table = table.assign(**_labels(evidence, rule, np.asarray(classes, dtype=object)))
-    table["suspicion"] = percentile(combine(shares, rule), train)
-    table["reason"] = reasons(
-        _spoken(table, evidence, rule, shares["oga_l2"], np.asarray(classes, dtype=object))
-    ).to_numpy()
-    columns = {f"score_{name}": share for name, share in shares.items()} | {
-        f"raw_{n}": value for n, value in raw.items()
-    }
+    evidence, stability = _evidence(witness, neighbours, settings, progress)
+    scores = available(evidence)
+    raw = {name: score.compute(evidence) for name, score in scores.items()}
+    shares = {name: percentile(score.sign * raw[name], train) for name, score in scores.items()}
+    rule = choose_rule(witness, evidence)
+    told, own = _labels(witness, rule, names)
+    rows = manifest.rows
+    table = pd.DataFrame({"sample_id": manifest.ids, "filepath": rows["filepath"], "split": rows["split"]})
+    table = table.assign(**told, suspicion=percentile(-rule.margins, train))
+    table["reason"] = reasons(_spoken(table, own, witness, evidence, rule, shares.get("oga_l2"))).to_numpy()
+    columns = {f"score_{name}": share for name, share in shares.items()}
+    columns |= {f"raw_{name}": value for name, value in raw.items()}
     table = pd.concat([table, pd.DataFrame(columns)], axis=1).set_index("sample_id")
     progress.report("scores", len(SCORES), len(SCORES), "scores")
-    run = {
-        "suspicion": {"scores": list(rule.scores), "memorised": rule.memorised, "why": rule.why},
-        "window": {"epochs": window.epochs, "why": window.why},
-        "head": {"strength": head.strength, "temperature": head.temperature, "left_out_accuracy": head.accuracy},
-        "fitted": accuracy(right, train), "held_out_accuracy": accuracy(right, ~train),
-        "forest": {"trees": settings.trees, "seeds": FOREST_SEEDS, **stability},
-    }  # fmt: skip
-    suggestion = _suggestion(evidence, rule, len(classes)).astype(np.float32)
-    return Findings(table, classes, run, suggestion, history.given_prob)
+    curves = np.zeros((0, len(train)), np.float32) if evidence.history is None else evidence.history.given_prob
+    run = _run(witness, evidence, rule) | ({"forest": {"trees": settings.trees, **stability}} if stability else {})
+    suggestion = by_blocks(lambda some: some.astype(np.float32), rule.probabilities)
+    return Findings(table, witness.classes, run, suggestion, curves)
+
+
+def _evidence(
+    witness: Witness, neighbours: Array | None, settings: SiftSettings, progress: Progress
+) -> tuple[Evidence, dict[str, Any]]:
+    """Return what scores are computed from, and how stable the forest is."""
+    train, history = witness.train, witness.history
+    origins = [origin for origin in ORIGINS if origin in witness.features]
+    heads = {o: ridge_head(witness.features[o], witness.labels, len(witness.classes), train) for o in origins}
+    forest: Array | None = None
+    stability: dict[str, Any] = {}
+    if witness.gradients is not None:
+        forest, stability = _forest(witness.gradients, train, settings, progress)
+    return Evidence(
+        witness.labels, witness.logits, witness.gradients, forest, heads, neighbours if heads else None, history,
+        None if history is None else dynamics.window(history, train),
+        None if history is None else dynamics.epoch_weights(history, train),
+        witness.extra,
+    ), stability  # fmt: skip
 
 
 def _forest(
     gradients: LastLayerGradients, train: Bool[Array, " n"], settings: SiftSettings, progress: Progress
 ) -> tuple[Array, dict[str, Any]]:
     """Return forest scores (grown on training rows, read for all) and how far other seeds agree with them."""
-    grown_on, found = gradients.take(np.flatnonzero(train)), []
+    grown_on, found = np.flatnonzero(train), []
     for offset in range(FOREST_SEEDS):
-        found.append(GradientForest(settings.trees, seed=settings.seed + offset).fit(grown_on).score(gradients))
+        forest = GradientForest(settings.trees, seed=settings.seed + offset)
+        found.append(forest.fit(gradients, rows=grown_on).score(gradients))
         progress.report("forest", offset + 1, FOREST_SEEDS, "forests")
     stable = forest_stability([scores[train] for scores in found], STABILITY_SHARE)
-    return found[0], {"top_share": STABILITY_SHARE, "jaccard": stable.jaccard, "spearman": stable.spearman}
+    measured = {"jaccard": stable.jaccard, "spearman": stable.spearman}
+    return found[0], {"seeds": FOREST_SEEDS, "top_share": STABILITY_SHARE, **measured}
 
 
-def _labels(evidence: Evidence, rule: Rule, names: Array) -> dict[str, Array]:
-    """Return given, predicted and suggested labels with the probabilities of the latter two.
+def _labels(witness: Witness, rule: Rule, names: Array) -> tuple[dict[str, Array], Float[Array, " n"]]:
+    """Return given, predicted and suggested labels with the probabilities of the latter two, and the suggester's
+    probability of the given label.
 
-    The suggestion comes from the left-out head, and from the recorded training where the head is left out.
+    The suggestion comes from the left-out heads, or from the recorded training where none is heard. Without a finished
+    network the prediction is the suggestion.
     """
-    predicted, suggested = evidence.probabilities, _suggestion(evidence, rule, len(names))
+    labels = witness.labels
+    suggested = by_blocks(_best, rule.probabilities, labels)
+    predicted = suggested
+    if witness.logits is not None:
+        predicted = by_blocks(lambda z, y: _best(difficulty.probabilities(z), y), witness.logits, labels)
     return {
-        "given_label": names[evidence.labels],
-        "predicted_label": names[predicted.argmax(1)],
-        "predicted_prob": predicted.max(1),
-        "suggested_label": names[suggested.argmax(1)],
-        "suggested_prob": suggested.max(1),
-    }
+        "given_label": names[labels],
+        "predicted_label": names[predicted[:, 0].astype(np.int64)],
+        "predicted_prob": predicted[:, 1],
+        "suggested_label": names[suggested[:, 0].astype(np.int64)],
+        "suggested_prob": suggested[:, 1],
+    }, suggested[:, 2]
 
 
-def _suggestion(evidence: Evidence, rule: Rule, classes: int) -> Float[Array, "n c"]:
-    if rule.memorised:
-        return dynamics.tracked_probabilities(evidence.early, evidence.labels, classes)
-    return evidence.head.probabilities
+def _best(probabilities: Float[Array, "n c"], labels: Integer[Array, " n"]) -> Float[Array, "n _"]:
+    """Likeliest class, its probability, and the given label's."""
+    own = difficulty.self_confidence(probabilities, labels)
+    return np.column_stack((probabilities.argmax(1), probabilities.max(1), own))
 
 
 def _spoken(
-    table: pd.DataFrame, evidence: Evidence, rule: Rule, gradient: Float[Array, " n"], names: Array
+    table: pd.DataFrame,
+    own: Float[Array, " n"],
+    witness: Witness,
+    evidence: Evidence,
+    rule: Rule,
+    gradient: Float[Array, " n"] | None,
 ) -> pd.DataFrame:
-    """Return the evidence that the sentence speaks of."""
-    near, rows = evidence.labels[evidence.neighbours], np.arange(len(evidence.labels))
-    counts = np.stack([(near == label).sum(1) for label in range(len(names))], axis=1)
-    suggested = pd.Categorical(table["suggested_label"], categories=list(names)).codes
-    own = difficulty.self_confidence(_suggestion(evidence, rule, len(names)), evidence.labels)
-    spoken = table[["given_label", "predicted_label", "predicted_prob", "suggested_label", "suggested_prob"]]
-    return spoken.assign(
-        given_prob=own,
-        witness=WHILE_LEARNING if rule.memorised else HEAD,
-        neighbours=near.shape[1],
-        neighbours_suggested=counts[rows, suggested],
-        neighbours_given=counts[rows, evidence.labels],
-        neighbours_top_label=names[counts.argmax(1)],
-        gradient_percentile=gradient,
-        fitted=evidence.logits.argmax(1) == evidence.labels,
-        learned_share=evidence.history.correct.mean(0),
-    )
+    """Return the evidence that the sentence speaks of; what nobody saw has no column."""
+    spoken = table[["given_label", "suggested_label", "suggested_prob"]]
+    spoken = spoken.assign(given_prob=own, witness=WHILE_LEARNING if rule.memorised else HEAD)
+    if witness.logits is not None and witness.in_sample_logits:
+        fitted = by_blocks(lambda z, y: z.argmax(1) == y, witness.logits, witness.labels)
+        spoken = spoken.assign(
+            predicted_label=table["predicted_label"], predicted_prob=table["predicted_prob"], fitted=fitted
+        )
+    if gradient is not None:
+        spoken = spoken.assign(gradient_percentile=gradient)
+    if evidence.history is not None:
+        learned = np.where(dynamics.seen(evidence.history), evidence.history.correct.mean(0), np.nan)
+        spoken = spoken.assign(learned_share=learned)
+    if evidence.neighbours is None:
+        return spoken
+    return spoken.assign(**_near(table["suggested_label"], evidence, np.asarray(witness.classes, dtype=object)))
+
+
+def _near(suggested: pd.Series[str], evidence: Evidence, names: Array) -> dict[str, Any]:
+    """Return what the nearest training images are labelled."""
+    near = evidence.labels[there(evidence.neighbours)]
+    preferred = pd.Categorical(suggested, categories=list(names)).codes
+    return {
+        "neighbours": near.shape[1],
+        "neighbours_suggested": (near == preferred[:, None]).sum(1),
+        "neighbours_given": (near == evidence.labels[:, None]).sum(1),
+        "neighbours_top_label": names[by_blocks(lambda some: _most_frequent(some, len(names)), near)],
+    }
+
+
+def _most_frequent(labels: Integer[Array, "n k"], classes: int) -> Integer[Array, " n"]:
+    """The label that most of each row carry; of several the first."""
+    rows = np.arange(len(labels))[:, None]
+    counts = np.bincount((rows * classes + labels).ravel(), minlength=len(labels) * classes)
+    return np.asarray(counts.reshape(-1, classes).argmax(1))
+
+
+def _run(witness: Witness, evidence: Evidence, rule: Rule) -> dict[str, Any]:
+    """Return what is kept of how the evidence came about."""
+    heads = {
+        origin: {"strength": head.strength, "temperature": head.temperature, "left_out_accuracy": head.accuracy}
+        for origin, head in evidence.heads.items()
+    }
+    run: dict[str, Any] = {"suspicion": rule.describe(), "notes": list(witness.notes), "heads": heads}
+    if heads:
+        run["head"] = next(iter(heads.values()))
+    if evidence.window is not None:
+        run["window"] = {"epochs": evidence.window.epochs, "why": evidence.window.why}
+    if witness.logits is not None and witness.in_sample_logits:
+        right = by_blocks(lambda z, y: z.argmax(1) == y, witness.logits, witness.labels)
+        run |= {"fitted": accuracy(right, witness.train), "held_out_accuracy": accuracy(right, ~witness.train)}
+    return run

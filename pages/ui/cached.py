@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -21,10 +22,11 @@ import streamlit as st
 from core import library
 from core.data.manifest import Manifest
 from core.data.thumbs import THUMB_SIDE
-from core.errors import InputError
+from core.errors import InputError, ProjectError
 from core.export.markup import Images
 from core.export.slides import Slide, slides
 from core.export.story import tell
+from core.extras import VERSIONS, known_copies, known_facts
 from core.findings import Findings
 from core.jobs import Asking, JobState, ask, state
 from core.library import ProjectCard
@@ -32,6 +34,7 @@ from core.pictures import Pictures, data_url
 from core.preview import Preview, preview, sample_images
 from core.project import Project
 from core.review.decisions import Review
+from core.review.marks import marked
 from core.roots import Roots
 from core.serve import AppOptions
 
@@ -65,13 +68,41 @@ def stamp(path: Path) -> Stamp:
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _findings(folder: str, latest: tuple[int, int], config: tuple[int, int]) -> Findings:
-    return Project.open(folder).findings()
+def _findings(folder: str, latest: tuple[int, int], config: tuple[int, int], beside: tuple[str, ...]) -> Findings:
+    project = Project.open(folder)
+    found, known = project.findings(), manifest(project)
+    marks = marked(found.samples, known.rows, _copies(folder, latest, beside), _facts(folder, beside))
+    return replace(found, samples=marks)
 
 
 def findings(project: Project) -> Findings:
-    """Return the findings of the latest run; do not change them."""
-    return _findings(str(project.folder), run_stamp(project), stamp(project.folder / "project.toml"))
+    """Return the findings of the latest run with the marks of `core.review.marks`; do not change them."""
+    stamps = (run_stamp(project), stamp(project.folder / "project.toml"))
+    return _findings(str(project.folder), *stamps, _beside(project))
+
+
+def _beside(project: Project) -> tuple[str, ...]:
+    """Return what changes when copies or facts were worked out."""
+    return tuple(sorted(path.name for name in VERSIONS for path in project.stages.folder.glob(f"{name}-*")))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _copies(folder: str, latest: tuple[int, int], beside: tuple[str, ...]) -> pd.DataFrame | None:
+    with suppress(ProjectError):  # damaged: the review goes on without
+        return known_copies(Project.open(folder))
+    return None
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _facts(folder: str, beside: tuple[str, ...]) -> pd.DataFrame | None:
+    with suppress(ProjectError):
+        return known_facts(Project.open(folder)) if beside else None
+    return None
+
+
+def copies(project: Project) -> pd.DataFrame | None:
+    """Return the copies among the project's images, None where they were not looked for; do not change them."""
+    return _copies(str(project.folder), run_stamp(project), _beside(project))
 
 
 def run_stamp(project: Project) -> tuple[int, int]:
@@ -261,9 +292,10 @@ def samples_of(spec: str, filled: Filled, per_class: int) -> dict[str, bytes]:
     return sample_images(preview_of(spec, filled), per_class)
 
 
-def cost_of_source(spec: str, filled: Filled) -> Asking:
-    """Return the measuring of what a run on a source would take; it goes on in the background."""
-    return _measured(("new", "unused", "--source", spec, *flags(filled), "--dry-run", "--json"))
+def cost_of_source(spec: str, filled: Filled, model: str = "reference") -> Asking:
+    """Return the measuring of what a run of a model on a source would take; it goes on in the background."""
+    named = () if model == "reference" else ("--model", model)
+    return _measured(("new", "unused", "--source", spec, *named, *flags(filled), "--dry-run", "--json"))
 
 
 def asked(arguments: tuple[str, ...]) -> Asking:

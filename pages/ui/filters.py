@@ -12,7 +12,9 @@ from core.catalogue import SCORE_INFO
 from core.findings import Findings
 from core.project import Project
 from core.reasons import KINDS
+from core.review import marks
 from core.review.gallery import Filters
+from core.review.marks import choices
 from pages.ui import notices, session
 from pages.ui.map_view import selection
 
@@ -21,13 +23,22 @@ DECISIONS = {
     "exclude": "Excluded", "unsure": "Unsure",
 }  # fmt: skip
 ALL = ""  # no class has this name
-NAMES = ("score", "class", "to", "reason", "low", "high", "decision", "split", "q", "flagged", "budget")
+COPIES = {
+    "any": "With and without copies", "copies": "Images that have a copy", "other label": "Copies with another label",
+    "other split": "Copies in another split", "same label": "Copies with the same label",
+}  # fmt: skip
+NAMES = (
+    "score", "class", "to", "reason", "low", "high", "decision", "split", "q", "flagged", "budget", "copies", "by",
+    "value",
+)  # fmt: skip
 
 
 def chosen(project: Project, findings: Findings) -> Filters:
     """Return the filters that the address asks for; what it asks for in vain is said."""
     asked = {name: session.query(name) for name in NAMES if session.query(name)}
-    found, notes = Filters.from_query(asked, project.classes, findings.score_names, project.config.budget)
+    found, notes = Filters.from_query(
+        asked, project.classes, findings.score_names, project.config.budget, groups=choices(findings.samples)
+    )
     for note in notes:
         notices.warning(note)
     if (sample := session.query("id")) and sample not in findings.samples.index:
@@ -56,7 +67,7 @@ def bar(project: Project, findings: Findings, now: Filters) -> None:
     with decision:
         _select("decision", "Decision", list(DECISIONS), now.decision, "any", lambda name: DECISIONS[name])
     with more, st.popover("More", width="stretch"):
-        _more(project, now)
+        _more(project, findings, now)
     if now.ids is not None:
         words, back = st.columns([5, 1.3], vertical_alignment="center")
         words.caption(f"Only the {len(now.ids):,} images that were chosen on the map.")
@@ -69,7 +80,8 @@ def _name(name: str) -> str:
     return "All classes" if name == ALL else name
 
 
-def _more(project: Project, now: Filters) -> None:
+def _more(project: Project, findings: Findings, now: Filters) -> None:
+    _groups(findings, now)
     _select("reason", "Reason", [ALL, *KINDS], now.kind or ALL, ALL, lambda name: "Any reason" if name == ALL else name)
     _text("q", "Text in the id", now.text, "part of a file name")
     _text("budget", "Budget", now.budget if now.budget != project.config.budget else "", project.config.budget)
@@ -90,6 +102,19 @@ def _more(project: Project, now: Filters) -> None:
         st.rerun()
 
 
+def _groups(findings: Findings, now: Filters) -> None:
+    """Draw what narrows to copies, and to one value of a column, where a project has any."""
+    if (findings.samples[marks.COPIES] != "").any():
+        _select("copies", "Copies", list(COPIES), now.copies, "any", lambda name: COPIES[name])
+    known = choices(findings.samples)
+    if not known:
+        return
+    by = session.query("by") if session.query("by") in known else ALL
+    _select("by", "Only one value of", [ALL, *known], by, ALL, lambda name: "Nothing" if name == ALL else name)
+    if by != ALL:
+        _select("value", by, ["", *known[by]], now.value or "", "", lambda name: name or "All values")
+
+
 def _select(name: str, title: str, values: Sequence[str], now: str, default: str, shown: Any) -> None:
     key = f"f-{name}"
     session.keep(key, now if now in values else default)
@@ -104,7 +129,8 @@ def _text(name: str, title: str, now: str, placeholder: str) -> None:
 
 def _write(name: str, key: str, default: str) -> None:
     value = str(session.kept(key))
-    session.set_query(**{name: None if value == default else value, "page": None, "id": None})
+    also = {"value": None} if name == "by" else {}
+    session.set_query(**{name: None if value == default else value, "page": None, "id": None, **also})
 
 
 def _write_switch(name: str, key: str, default: bool) -> None:

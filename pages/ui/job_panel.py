@@ -14,6 +14,8 @@ from pages.ui import cached, charts, notices, session
 TITLES = {
     "thumbs": "Thumbnails", "pixels": "Read the images", "features": "Train and record", "neighbours": "Neighbours",
     "scores": "Scores", "map": "Maps", "training": "Training", "forest": "Isolation forest",
+    "network": "Your model", "series": "Your checkpoints", "backbone": "Backbone", "grand": "All layers",
+    "copies": "Copies",
     "making thumbnails": "Thumbnails", "reading images": "Reading the images",
 }  # fmt: skip
 MARKS = {"done": ":material/check_circle:", "running": ":material/pending:", "waiting": ":material/circle:"}

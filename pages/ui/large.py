@@ -106,7 +106,7 @@ def draw(
 def _detail(
     project: Project, findings: Findings, review: Review, decisions: pd.DataFrame, sample: str, blind: bool
 ) -> dict[str, Any]:
-    told = detail.detail(findings, cached.rows(project), decisions, sample)
+    told = detail.detail(findings, cached.rows(project), decisions, sample, copies=cached.copies(project))
     history = detail.history_rows(review.history(sample))
     return {**told, "images": pictures_of(project, told), "history": history, **(BLIND if blind else {})}
 
@@ -115,13 +115,13 @@ def _detail(
 BLIND: Mapping[str, Any] = {
     "suggested": None, "suggested_prob": None, "predicted": None, "predicted_prob": None, "reason": "",
     "probabilities": [], "scores": [], "neighbours": {"features": [], "gradients": []},
-    "examples": {"given": None, "suggested": None},
+    "examples": {"given": None, "suggested": None}, "copies": [], "spread": None,
 }  # fmt: skip
 
 
 def pictures_of(project: Project, told: Mapping[str, Any]) -> dict[str, str | None]:
     """Return a data URL for every image of a large view: three of them large, the neighbours small."""
-    near = [row["id"] for space in told["neighbours"].values() for row in space]
+    near = [row["id"] for space in (*told["neighbours"].values(), told["copies"]) for row in space]
     found = cached.thumb_urls(project, list(dict.fromkeys(near)))
     for sample in {told["id"], *told["examples"].values()} - {None}:
         found[str(sample)] = _large(project, str(sample))

@@ -10,10 +10,11 @@ import pytest
 from core import jobs
 from core.commands import new
 from core.data.sources import SOURCES
-from core.preview import SOURCE_FIELDS
+from core.models.specs import MODELS
+from core.preview import MODEL_FIELDS, SOURCE_FIELDS
 from core.project import Project
 from pages.ui import demos
-from tests.app.conftest import IMG, World, button, labels, read, says, sound, words
+from tests.app.conftest import IMG, World, button, forget, labels, read, says, sound, words
 from tests.helpers import drawn_folder
 
 KINDS = [kind.name for kind in SOURCES if kind.name not in ("digits", "pictograms")]
@@ -37,6 +38,48 @@ def filled(world: World, folder: str, **more: str) -> object:
     for key, value in more.items():
         at.text_input(key=f"n-folder-{key}").set_value(value)
     return sound(at.run())
+
+
+MODEL_KINDS = [name for name in MODELS if name != "code"]
+
+
+@pytest.mark.parametrize("kind", MODEL_KINDS)
+def test_the_fields_of_a_model_are_those_of_its_kind(world: World, kind: str) -> None:
+    drawn_folder(world.root / "pets", 10)
+    at = filled(world, "pets")
+    assert list(at.selectbox(key="n-model").options) == [MODELS[name].title for name in MODEL_KINDS]
+    at = sound(at.selectbox(key="n-model").set_value(kind).run())
+    keys = [each.key for each in at.text_input if str(each.key).startswith("n-model")]
+    assert keys == [f"n-model-{kind}-{field.key}" for field in MODEL_FIELDS[kind]]
+    required = [field.label for field in MODEL_FIELDS[kind] if field.required]
+    assert says(at, f"Waits for: {required[0].lower()}." if required else "Use this data") or not required
+    assert ("Use this data" in labels(at)) is not bool(required)
+
+
+def test_code_of_ones_own_is_a_choice_only_where_that_was_allowed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert says(world.page("load"), "where the app was started with --allow-code")
+    monkeypatch.setenv("GRADSIFT_ALLOW_CODE", "1")
+    forget()
+    at = world.page("load")
+    assert MODELS["code"].title in at.selectbox(key="n-model").options
+
+
+def test_a_model_goes_into_the_measuring_and_the_project(world: World) -> None:
+    drawn_folder(world.root / "pets", 10)
+    (world.root / "w.pt").write_bytes(b"x")
+    at = filled(world, "pets").selectbox(key="n-model").set_value("torchvision").run()  # type: ignore[attr-defined]
+    at.text_input(key="n-model-torchvision-name").set_value("resnet18")
+    at = sound(at.text_input(key="n-model-torchvision-weights").set_value("w.pt").run())
+    spec = f"torchvision:resnet18@{world.root}/w.pt"
+    source = f"folder:{world.root}/pets"
+    assert world.asked[-1] == ["new", "unused", "--source", source, "--model", spec, "--dry-run", "--json"]
+    world.answer = None
+    sound(button(at, "Use this data").click().run())
+    assert world.asked[-1][:6] == ["new", str(world.root / "pets-2"), "--source", source, "--model", spec]
+    at = at.text_input(key="n-model-torchvision-weights").set_value("/etc/passwd").run()
+    assert "outside the folders" in read(at.error[0].value)
 
 
 @pytest.mark.parametrize("relative", [False, True])

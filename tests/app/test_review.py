@@ -5,8 +5,10 @@ from __future__ import annotations
 import getpass
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from core import extras
 from core.catalogue import SCORE_INFO
 from core.project import Project
 from core.review.decisions import Review
@@ -302,3 +304,67 @@ def test_scores_have_titles() -> None:
     assert filters.score_title("suspicion") == "Suspicion"
     assert all(filters.score_title(name) == info.title for name, info in SCORE_INFO.items())
     assert filters.score_title("another") == "another"
+
+
+@pytest.fixture
+def copied(scored: Project) -> Project:
+    """Copies were looked for, facts too, and a column travels along."""
+    rows = scored.manifest().rows
+    ids = rows["sample_id"].tolist()
+    found, stages = scored.findings(), scored.stages
+    copies = [(ids[0], 0, ids[60], "exact", 0.0), (ids[60], 0, ids[0], "exact", 0.0)]
+    table = pd.DataFrame(copies, columns=list(extras.COPY_COLUMNS))
+    facts = pd.DataFrame({"sample_id": ids, "is_dark": [at == 0 for at in range(len(ids))]})
+    for name, key, content in (
+        ("copies", extras._copies_key(found), table), ("facts", extras._facts_key(scored.manifest()), facts),
+    ):  # fmt: skip
+        with stages.write(name, key) as folder:
+            content.to_parquet(folder / "table.parquet")
+    rows["meta_who"] = [IMG if at % 2 else "ann" for at in range(len(ids))]
+    rows.to_parquet(scored.folder / "manifest.parquet", index=False)
+    return scored
+
+
+def test_copies_and_values_are_filters(world: World, copied: Project, shown: list[dict[str, Any]]) -> None:
+    ids = copied.manifest().rows["sample_id"].tolist()
+    at = world.page("review", copied, flagged=0)
+    at = sound(at.selectbox(key="f-copies").set_value("other label").run())
+    assert at.query_params["copies"] == "other label"
+    assert set(shown[-1]["ids"]) <= {ids[0], ids[60]}
+    at = sound(at.selectbox(key="f-copies").set_value("any").run())
+    at = sound(at.selectbox(key="f-by").set_value("who").run())
+    assert len(shown[-1]["ids"]) == 60
+    at = sound(at.selectbox(key="f-value").set_value(IMG).run())
+    assert (at.query_params["by"], at.query_params["value"]) == ("who", IMG)
+    assert all(ids.index(each) % 2 for each in shown[-1]["ids"])
+    at = sound(at.selectbox(key="f-by").set_value("").run())
+    assert "value" not in at.query_params
+    assert "by" not in at.query_params
+
+
+def test_the_large_view_holds_copies_facts_and_meta_values(
+    world: World, copied: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    detail = large._detail
+    monkeypatch.setattr(large, "_detail", lambda *all_: told.append(detail(*all_)) or told[-1])
+    ids = copied.manifest().rows["sample_id"].tolist()
+    sample = next(each for each in (ids[0], ids[60]) if each in copied.findings().samples.query("split=='train'").index)
+    other = ids[60] if sample == ids[0] else ids[0]
+    world.page("review", copied, flagged=0, id=sample, q=sample)
+    assert [each["id"] for each in told[-1]["copies"]] == [other]
+    assert told[-1]["images"][other].startswith("data:image/webp")
+    assert told[-1]["meta"] == {"who": "ann"}
+    assert told[-1]["facts"] == (["dark"] if sample == ids[0] else [])
+    world.page("review", copied, flagged=0, id=sample, q=sample, blind=1)
+    assert told[-1]["copies"] == []
+
+
+def test_a_damaged_table_of_copies_does_not_close_the_review(
+    world: World, copied: Project, shown: list[dict[str, Any]]
+) -> None:
+    for path in copied.folder.glob("stages/copies-*/table.parquet"):
+        path.write_bytes(b"no")
+    at = world.page("review", copied)
+    assert shown[-1]["ids"]
+    assert not [each for each in at.selectbox if each.key == "f-copies"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from core.jobs import JobState
 from core.project import Project
 from core.settings import EXPLAINED
 from pages.ui import cached, job_panel
-from tests.app.conftest import World, another_run, button, labels, says, sound, words
+from tests.app.conftest import World, another_run, button, labels, read, says, sound, words
 from tests.helpers import QUICK, drawn_folder, gradsift
 
 SHOWN = ("epochs", "image_size", "augment", "flip", "maps", "trees", "device", "seed")
@@ -35,8 +36,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_every_setting_stands_with_its_reason(world: World, unscored: Project) -> None:
     at = world.page("score", unscored)
-    controls = {each.key: each.label for kind in (at.number_input, at.toggle, at.selectbox) for each in kind}
-    assert controls == {f"s-{name}": EXPLAINED[name][0] for name in SHOWN}
+    kinds = (at.number_input, at.toggle, at.selectbox, at.text_input)
+    controls = {each.key: each.label for kind in kinds for each in kind}
+    assert controls == {f"s-{name}": EXPLAINED[name][0] for name in (*SHOWN, "backbone", "models", "grand")}
     for name in SHOWN:
         assert says(at, " ".join(EXPLAINED[name][1].split()))
 
@@ -54,6 +56,9 @@ def test_every_setting_stands_with_its_reason(world: World, unscored: Project) -
         ("selectbox", "flip", "Mirror", ["--flip"]),
         ("selectbox", "flip", "Do not mirror", ["--no-flip"]),
         ("selectbox", "device", "cpu", ["--device", "cpu"]),
+        ("number_input", "models", 3, ["--models", "3"]),
+        ("text_input", "grand", "last, 5", ["--grand", "last", "5"]),
+        ("text_input", "backbone", "timm:vit@DEFAULT", ["--backbone", "timm:vit@DEFAULT"]),
     ],
 )
 def test_a_change_becomes_an_argument(
@@ -64,6 +69,47 @@ def test_a_change_becomes_an_argument(
     assert world.asked[-1] == ["sift", str(unscored.folder), *arguments, "--dry-run", "--json"]
     sound(button(at, "Score 150 images").click().run())
     assert started == [arguments]
+
+
+def test_a_finished_network_has_settings_of_its_own(world: World, unscored: Project, started: list[list[str]]) -> None:
+    for name in ("w.pt", "a.pt", "b.pt"):
+        (world.root / name).write_bytes(b"x")
+    chosen = replace(QUICK, layer="fc", grand=("last",))
+    unscored.with_config(model=f"torchvision:resnet18@{world.root}/w.pt", settings=chosen)
+    at = world.page("score", unscored)
+    assert says(at, f"Model: torchvision:resnet18@{world.root}/w.pt")
+    assert at.text_input(key="s-layer").value == "fc"
+    assert at.text_input(key="s-grand").value == "last"
+    at.text_input(key="s-layer").set_value("")
+    at.text_area(key="s-checkpoints").set_value(" a.pt \n\nb.pt")
+    at = sound(at.toggle(key="s-reference").set_value(False).run())
+    button(at, "Score 150 images").click().run()
+    paths = [str(world.root / name) for name in ("a.pt", "b.pt")]
+    assert started == [["--no-reference", "--checkpoints", *paths, "--layer", "auto"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [("backbone", "resnet", "Unknown model 'resnet'"), ("backbone", "torchvision:resnet18@/etc/passwd", "outside")],
+)
+def test_a_setting_that_cannot_be_is_said_and_nothing_starts(
+    world: World, unscored: Project, key: str, value: str, told: str
+) -> None:
+    at = sound(world.page("score", unscored).text_input(key=f"s-{key}").set_value(value).run())
+    assert told in read(at.error[0].value)
+    assert not [each for each in at.button if each.label.startswith("Score")]
+
+
+def test_weights_are_fetched_only_where_that_is_allowed(
+    world: World, unscored: Project, started: list[list[str]]
+) -> None:
+    unscored.with_config(model="torchvision:resnet18@DEFAULT")
+    at = world.page("score", unscored)
+    button(at, "Score 150 images").click().run()
+    at = world.page("score", unscored)
+    at = at.toggle(key="s-download").set_value(True).run()
+    button(at, "Score 150 images").click().run()
+    assert started == [[], ["--download"]]
 
 
 def test_settings_of_the_project_are_no_change_and_can_be_changed_back(

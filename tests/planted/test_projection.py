@@ -117,3 +117,15 @@ def test_other_rows_are_refused():
 def test_umap_is_loaded_when_it_is_needed():
     code = "import sys, core.atlas.projection; sys.exit('umap' in sys.modules or 'numba' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_points_in_a_mapped_file_in_half_precision_start_where_the_others_do(tmp_path):
+    points, _ = clusters(n=200)
+    np.save(tmp_path / "points.npy", points.astype(np.float16))
+    mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
+    nobody = Neighbours(np.zeros((200, 0), int), np.zeros((200, 0)))  # then the start is the map
+    start = umap_map(mapped.astype(np.float64), nobody, 0)
+    np.testing.assert_allclose(umap_map(mapped, nobody, 0), start, atol=1e-4)
+    centred = mapped.astype(np.float64) - mapped.astype(np.float64).mean(axis=0)
+    first = np.linalg.svd(centred, full_matrices=False)[2][0]
+    assert abs(np.corrcoef(start[:, 0], centred @ first)[0, 1]) == pytest.approx(1, abs=1e-6)

@@ -142,3 +142,15 @@ def test_compiled_code_is_kept_in_the_given_folder_only(folder, tmp_path):
     kept = list(tmp_path.rglob("*.nbi"))
     assert len(kept) == (2 if folder == "fresh" else 0)
     assert (run.stdout.strip() == "None") == (folder == "refused")
+
+
+def test_gradients_on_demand_and_a_part_of_the_rows_give_the_same_bits():
+    chance = np.random.default_rng(4)
+    logits, labels = chance.normal(size=(5000, 3)).astype(np.float16), chance.integers(3, size=5000)
+    inputs, rows = chance.normal(size=(5000, 4)).astype(np.float16), np.flatnonzero(chance.random(5000) < 0.3)
+    held = LastLayerGradients.from_logits(logits, labels, inputs)
+    lazy = LastLayerGradients.lazily(logits, labels, inputs)
+    expected = GradientForest(20).fit(held.take(rows)).score(held)
+    np.testing.assert_array_equal(GradientForest(20).fit(lazy, rows=rows).score(lazy), expected)
+    np.testing.assert_array_equal(GradientForest(20).fit(held, rows=rows).score(held), expected)
+    assert (GradientForest(20).fit(lazy).score(lazy) != expected).any()

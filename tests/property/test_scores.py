@@ -1,15 +1,17 @@
 """The table of scores, entry by entry, and the percentile that every score is shown as."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.catalogue import NEEDS
 from core.gradients.last_layer import LastLayerGradients
 from core.models.recorder import History
-from core.scores import SCORES, Evidence, percentile, table_of
+from core.scores import SCORES, Evidence, available, percentile, table_of
 from core.scores.dynamics import Window
 from core.scores.out_of_sample import ridge_head
 from tests.helpers import history_of
@@ -48,12 +50,16 @@ def made(order: np.ndarray | None = None) -> Evidence:
     history = history_of(rng.normal(0, 2, (T, N, C)), labels, rng.uniform(1, 3, (T, N)))
     order = np.arange(N) if order is None else order
     moved_to = np.argsort(order)
+    further = {origin: rng.normal(0, 1, (N, 4)) for origin in ("model", "reference")}
+    grand = rng.uniform(1, 2, N)
     labels, logits, inputs = labels[order], logits[order], inputs[order]
+    features = {"backbone": inputs, **{origin: array[order] for origin, array in further.items()}}
     return Evidence(
         labels, logits, LastLayerGradients.from_logits(logits, labels, inputs), forest[order],
-        ridge_head(inputs, labels, C, np.ones(N, bool)), moved_to[near][order],
+        {origin: ridge_head(array, labels, C, np.ones(N, bool)) for origin, array in features.items()},
+        moved_to[near][order],
         History(**{k: a[:, order] if a.ndim == 2 else a for k, a in history.arrays().items()}),
-        Window(3, "made"), np.arange(1.0, T + 1),
+        Window(3, "made"), np.arange(1.0, T + 1), {"grand": grand[order]},
     )  # fmt: skip
 
 
@@ -62,7 +68,7 @@ def test_the_table_holds_the_scores_of_the_issue_and_the_early_ones() -> None:
     assert {name for name in SCORES if name.endswith("_early")} == {
         f"{name}_early"
         for name, score in SCORES.items()
-        if score.needs == "history" and not name.endswith("_early")
+        if score.needs in ("history", "steps") and not name.endswith("_early")
         if name != "weighted_aum"  # its weights say already what the window says
     }
 
@@ -76,7 +82,7 @@ def test_every_entry_says_what_it_is(name: str) -> None:
     assert score.title[0].isupper()
     assert score.meaning.endswith(".")
     assert score.sign in (-1, 1)
-    assert score.needs in ("last layer", "history", "features")
+    assert score.needs in NEEDS
     assert score.acted_on
     assert score.source
 
@@ -133,8 +139,9 @@ def test_a_plainly_wrong_label_stands_on_the_suspicious_end(name: str) -> None:
     near = np.stack([np.setdiff1d(np.flatnonzero(truth == truth[row]), [row, 0])[:K] for row in range(20)])
     evidence = Evidence(
         labels, logits, LastLayerGradients.from_logits(logits, labels, inputs), np.zeros(20),
-        ridge_head(inputs, labels, 2, np.ones(20, bool)), near, history_of(np.tile(logits, (4, 1, 1)), labels),
-        Window(2, "made"), np.ones(4),
+        {origin: ridge_head(inputs, labels, 2, np.ones(20, bool)) for origin in ("backbone", "model", "reference")},
+        near, history_of(np.tile(logits, (4, 1, 1)), labels, np.ones((4, 20))), Window(2, "made"), np.ones(4),
+        {"grand": -logits[np.arange(20), labels]},
     )  # fmt: skip
     suspicious = SCORES[name].sign * SCORES[name].compute(evidence)
     assert suspicious.argmax() == 0
@@ -169,3 +176,53 @@ def test_percentile_by_hand() -> None:
 
 def test_percentile_of_no_row() -> None:
     assert percentile(np.empty(0), np.empty(0, bool)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        ({}, set(SCORES)),
+        ({"extra": {}}, set(SCORES) - {"grand"}),
+        ({"gradients": None}, {name for name, score in SCORES.items() if score.needs != "last layer"}),
+        ({"history": None}, {name for name, score in SCORES.items() if score.needs not in ("history", "steps")}),
+        ({"heads": {}, "neighbours": None}, {n for n, score in SCORES.items() if "features" not in score.needs}),
+        (
+            {"logits": None, "gradients": None},
+            {n for n, s in SCORES.items() if s.needs not in ("logits", "last layer")},
+        ),
+    ],
+)
+def test_a_score_whose_need_is_not_there_is_absent(gone: dict[str, Any], left: set[str]) -> None:
+    evidence = dataclasses.replace(made(), **gone)
+    assert set(available(evidence)) == left
+    for score in available(evidence).values():
+        assert np.isfinite(score.compute(evidence)).all()
+
+
+def test_the_head_on_further_features_only_beside_others() -> None:
+    evidence = made()
+    only = dataclasses.replace(evidence, heads={"reference": evidence.heads["reference"]})
+    assert not {"loo_ridge_margin_model", "loo_ridge_margin_reference"} & set(available(only))
+    np.testing.assert_array_equal(
+        SCORES["loo_ridge_margin"].compute(only), SCORES["loo_ridge_margin_reference"].compute(evidence)
+    )
+
+
+def test_self_influence_needs_rates_and_norms() -> None:
+    evidence = made()
+    assert evidence.history is not None
+    rates = np.full(T, np.nan, np.float32)
+    bare = dataclasses.replace(evidence, history=dataclasses.replace(evidence.history, learning_rate=rates))
+    assert set(available(evidence)) - set(available(bare)) == {"self_influence", "self_influence_early"}
+
+
+def test_error_norms_without_gradients_are_those_with() -> None:
+    evidence = made()
+    bare = dataclasses.replace(evidence, gradients=None)
+    np.testing.assert_allclose(SCORES["el2n"].compute(bare), SCORES["el2n"].compute(evidence), rtol=1e-12)
+
+
+def test_what_is_not_known_stands_in_the_middle_and_moves_nobody() -> None:
+    shares = percentile(np.array([3.0, np.nan, 1.0, 2.0]), np.ones(4, bool))
+    assert shares[1] == 50
+    assert shares[[0, 2, 3]].tolist() == [100, 0, 50]

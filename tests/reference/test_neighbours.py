@@ -1,12 +1,13 @@
-"""Neighbours in blocks against every pair in float64, and sketches against the dot products they estimate."""
+"""Neighbours against every pair in float64, approximate ones against exact, sketches against dot products."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import core.atlas.approximate as approximate_module
 import core.atlas.neighbours as neighbours_module
-from core.atlas.neighbours import feature_neighbours, gradient_neighbours
+from core.atlas.neighbours import feature_neighbours, gradient_neighbours, search_features, search_gradients
 from core.errors import InputError, SettingsError, Stopped
 from core.gradients.last_layer import LastLayerGradients
 from core.gradients.sketch import sketch
@@ -145,3 +146,102 @@ def test_a_sketch_keeps_the_type_and_needs_a_column():
     assert sketch(gradients(n=0), 4, 0).shape == (0, 4)
     with pytest.raises(SettingsError, match="0 columns"):
         sketch(gradients(), 0, 0)
+
+
+def clustered(n, d, c, seed=0):
+    """Features that lie near a surface, as a network's do, and logits that follow them."""
+    chance = np.random.default_rng(seed)
+    labels, centres = chance.integers(c, size=n), chance.normal(size=(c, d))
+    inputs = 2 * centres[labels] + chance.normal(size=(n, 8)) @ chance.normal(size=(8, d))
+    inputs = np.maximum(inputs + 0.3 * chance.normal(size=(n, d)), 0).astype(np.float16)
+    logits = (inputs @ centres.T / np.sqrt(d)).astype(np.float16)
+    return LastLayerGradients.lazily(logits, (labels + (chance.random(n) < 0.1)) % c, inputs)
+
+
+SEARCHES = {
+    "features": lambda g, *rest, **named: search_features(g.inputs[:], *rest, **named),
+    "gradients": lambda g, *rest, **named: search_gradients(g, *rest, **named),
+}
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Both spaces searched as beyond the limit, which is lowered, and as below it."""
+    g, chance = clustered(3000, 24, 5), np.random.default_rng(1)
+    train, flagged = chance.random(3000) < 0.8, chance.random(3000) < 0.05
+    exact = {space: search(g, 10, train) for space, search in SEARCHES.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours_module, "EXACT_UP_TO", 1000)
+        patch.setattr(neighbours_module, "_ROWS_AT_ONCE", 300)
+        patch.setattr(neighbours_module, "_OTHERS_AT_ONCE", 170)
+        again = [
+            {space: search(g, 10, train, flagged=flagged, seed=3) for space, search in SEARCHES.items()}
+            for _ in range(2)
+        ]
+    return exact, *again, train, flagged
+
+
+@pytest.mark.parametrize("space", SEARCHES)
+def test_beyond_the_limit_flagged_rows_are_exact_and_most_of_the_rest(space, large):
+    exact, found, _, train, flagged = (some[space] if isinstance(some, dict) else some for some in large)
+    assert exact.exact.all()
+    assert exact.said() == ""
+    assert (found.exact >= flagged).all()
+    assert flagged.sum() < found.exact.sum() <= flagged.sum() + neighbours_module.MEASURED_ON
+    true, near = exact.neighbours, found.neighbours
+    np.testing.assert_array_equal(near.rows[found.exact], true.rows[found.exact])
+    for rows in (~found.exact & train, ~found.exact & ~train):
+        shared = [
+            len(set(a) & set(b)) / 10 for a, b in zip(near.rows[rows].tolist(), true.rows[rows].tolist(), strict=True)
+        ]
+        assert np.mean(shared) >= 0.95
+        assert found.recall == pytest.approx(np.mean(shared), abs=0.03)
+    assert train[near.rows].all()
+    assert (near.rows != np.arange(3000)[:, None]).all()
+    assert all(len(set(row)) == 10 for row in near.rows.tolist())
+    assert (np.diff(near.similarity, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("space", SEARCHES)
+def test_what_is_approximate_is_still_the_true_similarity(space, large):
+    g, near = clustered(3000, 24, 5), large[1][space].neighbours
+    rows = np.arange(0, 3000, 100)
+    vectors = g.take(slice(None)).inputs if space == "features" else g.dense()
+    cosines = slow_cosines(vectors)[rows]
+    np.testing.assert_allclose(near.similarity[rows], np.take_along_axis(cosines, near.rows[rows], axis=1), atol=3e-6)
+
+
+@pytest.mark.parametrize("space", SEARCHES)
+def test_the_same_seed_finds_the_same(space, large):
+    one, two = large[1][space], large[2][space]
+    np.testing.assert_array_equal(one.neighbours.rows, two.neighbours.rows)
+    np.testing.assert_array_equal(one.neighbours.similarity, two.neighbours.similarity)
+    assert one.recall == two.recall
+
+
+def test_what_was_found_how_is_said(large):
+    found = large[1]["features"]
+    assert found.facts() == {"exact_rows": int(found.exact.sum()), "rows": 3000, "recall": found.recall}
+    assert f"exact for {found.exact.sum()} of 3,000 images" in found.said()
+    assert f"{found.recall:.1%} of the true ones" in found.said()
+
+
+def test_wide_factors_are_searched_by_their_principal_components(monkeypatch):
+    """Of 40 columns a factor may keep 12; candidates are then ranked by all 40."""
+    g = clustered(2000, 40, 5)
+    true = search_features(g.inputs[:], 10).neighbours
+    monkeypatch.setattr(neighbours_module, "EXACT_UP_TO", 1000)
+    monkeypatch.setattr(approximate_module, "WIDEST", 12)
+    found = search_features(g.inputs[:], 10)
+    assert found.recall > 0.95
+    rows = ~found.exact
+    assert (found.neighbours.rows[rows] == true.rows[rows]).mean() > 0.9
+
+
+def test_a_row_that_is_not_finite_is_named_beyond_the_limit(monkeypatch):
+    monkeypatch.setattr(neighbours_module, "EXACT_UP_TO", 100)
+    monkeypatch.setattr(neighbours_module, "_OTHERS_AT_ONCE", 50)
+    features = np.ones((300, 3), np.float32)
+    features[217, 1] = np.inf
+    with pytest.raises(InputError, match="features of row 217 are not finite"):
+        search_features(features, 2)

@@ -1,12 +1,17 @@
 """The closed-form leave-one-out head against n refits, and against scikit-learn's ridge regression."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
+import core.gradients.rows as rows_module
+from core.gradients.rows import LazyRows
 from core.scores import out_of_sample
+from core.scores.difficulty import margin
 from core.scores.out_of_sample import STRENGTHS, TEMPERATURES, disagreement, ridge_head, softmax
 
 
@@ -128,6 +133,47 @@ def test_permuting_rows_permutes_outputs(seed: int) -> None:
     whole, moved = ridge_head(features, labels, 3, train), ridge_head(features[order], labels[order], 3, train[order])
     assert moved.strength == whole.strength
     np.testing.assert_allclose(moved.outputs, whole.outputs[order], atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16])
+def test_outputs_worked_out_on_demand_equal_refits(kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features in a mapped file, blocks of 7 rows, nothing held: still n heads that never saw the label."""
+    features, labels, train = made(12)
+    np.save(tmp_path / "features.npy", features.astype(kind))
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    monkeypatch.setattr(out_of_sample, "HELD", 0)
+    monkeypatch.setattr(rows_module.blocks, "__defaults__", (7,))
+    monkeypatch.setattr(rows_module.by_blocks, "__kwdefaults__", {"size": 7})
+    head = ridge_head(mapped, labels, 3, train)
+    assert isinstance(head.outputs, LazyRows)
+    expected = refits(mapped.astype(np.float64), labels, 3, train, head.strength)
+    np.testing.assert_allclose(np.asarray(head.outputs), expected, atol=1e-8)
+    np.testing.assert_allclose(np.asarray(head.probabilities), softmax(head.temperature * expected), atol=1e-6)
+    np.testing.assert_array_equal(head.suggested, expected.argmax(1))
+    np.testing.assert_allclose(head.margin, margin(expected, labels), atol=1e-8)
+    assert head.accuracy == pytest.approx((expected.argmax(1) == labels)[train].mean())
+
+
+def test_held_and_on_demand_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, train = made(13, n=300)
+    held = ridge_head(features, labels, 3, train)
+    assert isinstance(held.outputs, np.ndarray)
+    np.testing.assert_array_equal(held.margin, margin(held.outputs, labels))
+    monkeypatch.setattr(out_of_sample, "HELD", 0)
+    lazy = ridge_head(features, labels, 3, train)
+    assert (lazy.strength, lazy.temperature, lazy.accuracy) == (held.strength, held.temperature, held.accuracy)
+    np.testing.assert_allclose(lazy.margin, held.margin, atol=1e-12)
+
+
+def test_chosen_on_a_part_of_the_rows_the_outputs_stay_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, train = made(14, n=400)
+    whole = ridge_head(features, labels, 3, train)
+    monkeypatch.setattr(out_of_sample, "CHOSEN_ON", 3 * 100)
+    part = ridge_head(features, labels, 3, train)
+    monkeypatch.setattr(out_of_sample, "STRENGTHS", np.array([part.strength]))
+    np.testing.assert_allclose(part.outputs, ridge_head(features, labels, 3, train).outputs, atol=1e-9)
+    assert abs(np.log10(part.strength / whole.strength)) < 1
+    assert abs(np.log10(part.temperature / whole.temperature)) < 0.3
 
 
 def test_neighbour_disagreement_by_hand() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.catalogue import EARLY, SCORE_INFO, ScoreInfo, table_of
+from core.catalogue import EARLY, FURTHER, LEFT_OUT, NEEDS, SCORE_INFO, ScoreInfo, table_of
 from core.scores import COMPUTE, SCORES
 
 ROOT = Path(__file__).parents[2]
@@ -47,3 +47,16 @@ def test_the_catalogue_loads_nothing_else() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_scores_of_further_features_are_the_first_ones_of_another_network() -> None:
+    first = SCORE_INFO[LEFT_OUT]
+    for origin in FURTHER:
+        other = SCORE_INFO[f"{LEFT_OUT}_{origin}"]
+        assert (other.sign, other.acted_on, other.source) == (first.sign, first.acted_on, first.source)
+        assert other.title == f"{first.title}, {origin}"
+        assert other.meaning.startswith(first.meaning)
+
+
+def test_every_need_is_somebodys() -> None:
+    assert {score.needs for score in SCORE_INFO.values()} == set(NEEDS)

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,8 @@ from core.scores import SCORES
 from tests.helpers import QUICK_FLAGS, command, drawn_folder, environment, gradsift, interrupted
 
 COMMANDS = [
-    "demo", "app", "new", "sift", "show", "scores", "problems", "decide", "undo", "redo", "export", "report", "status",
+    "demo", "app", "new", "sift", "show", "copies", "groups", "facts", "scores", "problems", "decide", "undo", "redo",
+    "export", "report", "status",
 ]  # fmt: skip
 HOSTILE = ("=cmd()", "<img src=x onerror=1>")
 
@@ -141,6 +143,19 @@ def test_version_and_help(say: Callable[..., Said]) -> None:
         (["new", "{tmp}/x", "--source", "digits", "--labels", "{tmp}/none.csv"], "none.csv"),
         (["new", "{tmp}/x", "--source", "digits", "--classes", "{tmp}/none.txt"], "none.txt"),
         (["demo", "{project}", "--headless"], "holds another project"),
+        (["new", "{tmp}/x", "--source", "digits", "--model", "torchvision:resnet18"], "names no weights"),
+        (["new", "{tmp}/x", "--source", "digits", "--model", "torchvision:resnet18@{tmp}/no.pt"], "no.pt cannot be re"),
+        (["new", "{tmp}/x", "--source", "digits", "--backbone", "timm:vit@{tmp}/no.pt"], "no.pt cannot be read: no"),
+        (["new", "{tmp}/x", "--source", "digits", "--grand", "first"], "grand is 'first'; give 'last' or an epoch"),
+        (["new", "{tmp}/x", "--source", "digits", "--models", "0"], "models is 0; give a whole number from 1 to 100"),
+        (["new", "{tmp}/x", "--source", "digits", "--meta-columns", "annotator"], "'annotator' cannot travel along"),
+        (["new", "{tmp}/x", "--source", "folder:none", "--model", "resnet", "--dry-run"], "Unknown model 'resnet'"),
+        (["sift", "{project}", "--model", "resnet"], "Unknown model 'resnet'"),
+        (["sift", "{project}", "--backbone", "moon:1"], "Unknown model 'moon:1'"),
+        (["sift", "{project}", "--model", "torchvision:resnet18@x.pt", "--checkpoints", "a.pt"], "x.pt cannot be read"),
+        (["sift", "{project}", "--layer", ""], "layer is ''; give a text, or leave it open"),
+        (["groups", "{project}", "--by", "camera"], "no column 'camera' to group by, only class"),
+        (["groups", "{project}", "--score", "magic"], "There is no score 'magic' in this run"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_exit_1(
@@ -204,7 +219,10 @@ def test_the_whole_loop(say: Callable[..., Said], tmp_path: Path) -> None:
 
     assert say("scores", folder, "--out", tmp_path / "x.parquet", "--json").data["rows"] == 60
     frame = pd.read_parquet(tmp_path / "x.parquet")
-    names = [f"score_{name}" for name in SCORES] + [f"raw_{name}" for name in SCORES]
+    there = Project.open(folder).findings().score_names
+    assert set(there) <= set(SCORES)
+    assert {"weighted_aum", "loo_ridge_margin", "oga_forest"} <= set(there)
+    names = [f"score_{name}" for name in there] + [f"raw_{name}" for name in there]
     assert frame.columns.tolist() == ["sample_id", *EVIDENCE, *names]
     assert frame["sample_id"].tolist() == Project.open(folder).manifest().ids.tolist()
 
@@ -444,6 +462,127 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
     assert told.status == 0
     assert Project.open(waiting).findings().curves.shape == (25, 60)
     assert not list(waiting.glob("stages/.*.part"))
+
+
+CALLED = "RUN = open({path!r}, 'a')\nRUN.write('x')\n\ndef make():\n    raise SystemExit\n"
+
+
+def test_networks_are_kept_with_whole_paths_and_permissions_are_not(
+    say: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_folder(tmp_path / "images", 8)
+    (tmp_path / "w").mkdir()
+    for name in ("w/a.pt", "b.pt", "c.pt"):
+        (tmp_path / name).write_bytes(b"not read yet")
+    monkeypatch.chdir(tmp_path)
+    told = say(
+        "new", "p", "--source", "folder:images", "--model", "torchvision:resnet18@w/a.pt", "--backbone",
+        "timm:vit_tiny@b.pt", "--checkpoints", "b.pt", "w/../c.pt", "--layer", "fc", "--transform", "resize=32",
+        "--no-reference", "--models", "3", "--grand", "last", "2", "--download",
+    )  # fmt: skip
+    assert told.status == 0, told.err
+    config = Project.open("p").config
+    assert config.model == f"torchvision:resnet18@{tmp_path}/w/a.pt"
+    chosen = config.settings
+    assert chosen.backbone == f"timm:vit_tiny@{tmp_path}/b.pt"
+    assert [os.path.normpath(path) for path in chosen.checkpoints] == [f"{tmp_path}/b.pt", f"{tmp_path}/c.pt"]
+    assert (chosen.layer, chosen.transform, chosen.reference, chosen.models) == ("fc", "resize=32", False, 3)
+    assert tuple(chosen.grand) == ("last", "2")
+    assert "download" not in (tmp_path / "p" / "project.toml").read_text()
+
+
+def test_a_run_gets_what_was_said_and_auto_takes_it_back(
+    say: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import core.pipeline
+    from core.errors import ModelError
+    from core.models.specs import Permissions
+
+    drawn_folder(tmp_path / "images", 8)
+    (tmp_path / "a.pt").write_bytes(b"not read")
+    seen: list[tuple[Any, Permissions]] = []
+
+    def run(project: Project, model: str, *, progress: object, permissions: Permissions) -> None:
+        seen.append((project.config, permissions))
+        raise ModelError("That is enough.")
+
+    monkeypatch.setattr(core.pipeline, "sift", run)
+    monkeypatch.setattr(commands, "_say_needs", lambda *_: None)
+    assert say("new", tmp_path / "p", "--source", f"folder:{tmp_path / 'images'}").status == 0
+    weights = tmp_path / "a.pt"
+    flags = ["--backbone", f"torchvision:resnet18@{weights}", "--grand", "last", "--models", "2", "--download"]
+    assert "That is enough." in say("sift", tmp_path / "p", *flags).err
+    config, permissions = seen[-1]
+    assert (config.settings.backbone, tuple(config.settings.grand)) == (f"torchvision:resnet18@{weights}", ("last",))
+    assert permissions == Permissions(code=True, download=True)
+    say("sift", tmp_path / "p", "--backbone", "auto", "--grand", "auto", "--model", f"torchvision:resnet18@{weights}")
+    config, permissions = seen[-1]
+    assert (config.settings.backbone, tuple(config.settings.grand), config.settings.models) == (None, (), 2)
+    assert config.model == f"torchvision:resnet18@{weights}"
+    assert not permissions.download
+
+
+def test_code_of_ones_own_is_announced_and_not_run_before_a_run(
+    say: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_folder(tmp_path / "images", 8)
+    (tmp_path / "net.py").write_text(CALLED.format(path=str(tmp_path / "ran")))
+    monkeypatch.chdir(tmp_path)
+    told = say("new", "p", "--source", "folder:images", "--model", "code:net.py:make")
+    assert told.status == 0, told.err
+    assert "is your own code: a run imports it and calls make." in told.err
+    assert Project.open("p").config.model == f"code:{tmp_path}/net.py:make"
+    monkeypatch.setenv("GRADSIFT_ROOTS", json.dumps([str(tmp_path)]))  # as in a run that the app started
+    monkeypatch.delenv("GRADSIFT_ALLOW_CODE", raising=False)
+    told = say("sift", "p")
+    assert told.status == 1
+    assert "Start it with --allow-code" in told.err.splitlines()[-1]
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sifted project of a table with annotators, one file twice under two labels."""
+    root = tmp_path_factory.mktemp("copied")
+    drawn_folder(root / "images", 60)
+    shutil.copy(root / "images" / "left" / "000.png", root / "images" / "top" / "copy.png")
+    files = sorted((root / "images").rglob("*.png"))
+    lines = [
+        {"path": f"images/{p.parent.name}/{p.name}", "label": p.parent.name, "who": "=bob" if n % 3 else "ann\x1b[31m"}
+        for n, p in enumerate(files)
+    ]
+    pd.DataFrame(lines).to_csv(root / "rows.csv", index=False)
+    told = ["new", str(root / "p"), "--source", f"table:{root / 'rows.csv'}", "--meta-columns", " who ,"]
+    assert cli.main([*told, "--id-column", "path"]) == 0
+    assert cli.main(["sift", str(root / "p"), *QUICK_FLAGS, "--budget", "20%"]) == 0
+    return root
+
+
+def test_copies_with_other_labels_come_first(say: Callable[..., Said], copied: Path) -> None:
+    told = say("copies", copied / "p", "--top", 1, "--json").data
+    assert told["shown"][0]["labels_differ"]
+    copies = {each["id"]: each["copy_of"] for each in told["shown"][0]["samples"] if each["kind"] == "exact"}
+    assert copies == {"images/left/000.png": "images/top/copy.png", "images/top/copy.png": "images/left/000.png"}
+    text = say("copies", copied / "p").out
+    assert "groups of copies" in text.splitlines()[0]
+    assert text.splitlines()[1].split() == ["group", "sample", "label", "split", "copy", "difference", "decision"]
+
+
+def test_groups_of_a_column_that_travels_along(say: Callable[..., Said], copied: Path) -> None:
+    told = say("groups", copied / "p", "--json").data
+    assert list(told) == ["who", "class"]
+    assert sum(line["images"] for line in told["who"]["values"]) == 55
+    text = say("groups", copied / "p", "--by", "who").out
+    assert "\x1b" not in text
+    assert r"ann\x1b[31m" in text
+    assert "95 % between" in text
+
+
+def test_facts_need_an_extra(say: Callable[..., Said], copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cleanvision", None)
+    told = say("facts", copied / "p")
+    assert told.status == 1
+    assert "pip install gradsift[facts]" in told.err
 
 
 def test_a_reader_that_has_seen_enough(made: Path, tmp_path: Path) -> None:

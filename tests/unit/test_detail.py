@@ -94,13 +94,17 @@ def test_one_sample_in_full(findings: Findings, rows: pd.DataFrame) -> None:
         "size": [8, 8],
         "sha256": rows["sha256"][0],
         "group": "x",
+        "spread": None,
+        "copies": [],
+        "meta": {},
+        "facts": [],
     }  # fmt: skip
     assert [(each["name"], each["part"]) for each in scores] == [
         ("margin", True), ("home_made", False), ("el2n", False), ("loss", False),
     ]  # fmt: skip
     assert scores[0] == {
         "name": "margin", "title": "Probability margin", "meaning": SCORE_INFO["margin"].meaning, "percentile": 60.0,
-        "raw": -0.5, "suspicious_end": "low", "acted_on": "removes the bottom", "part": True,
+        "raw": -0.5, "spread": None, "suspicious_end": "low", "acted_on": "removes the bottom", "part": True,
     }  # fmt: skip
     assert scores[1]["title"] == "home_made"
     assert scores[1]["suspicious_end"] is None
@@ -220,3 +224,21 @@ def test_when_is_told_in_utc(stamp: str, when: str) -> None:
 
 def test_no_history() -> None:
     assert history_rows([]) == []
+
+
+def test_spread_copies_meta_and_facts(findings: Findings, rows: pd.DataFrame) -> None:
+    table = findings.samples.assign(
+        spread_suspicion=[2.5] * 6, spread_loss=[4.0] * 6, facts=["dark, blurry"] + [""] * 5
+    )
+    copies = pd.DataFrame(
+        [("a", 0, "c", "near", 0.1), ("c", 0, "a", "near", 0.1)],
+        columns=["sample_id", "group", "copy_of", "kind", "difference"],
+    )
+    known = rows.assign(meta_who=["ann", None, "bob", "ann", "ann", "ann"])
+    found = detail(replace(findings, samples=table), known, decided(), "a", copies=copies)
+    assert found["spread"] == 2.5
+    assert {each["name"]: each["spread"] for each in found["scores"]}["loss"] == 4.0
+    assert found["copies"] == [{"id": "c", "label": "dog", "split": "train", "kind": "near", "difference": 0.1}]
+    assert (found["meta"], found["facts"]) == ({"who": "ann"}, ["dark", "blurry"])
+    other = detail(replace(findings, samples=table), known, decided(), "b", copies=copies)
+    assert (other["copies"], other["meta"], other["facts"]) == ([], {}, [])

@@ -280,14 +280,14 @@ def test_an_address_is_read() -> None:
     query = {
         "score": "loss", "class": "cat", "to": "dog", "reason": KINDS[0], "low": "2.5", "high": "99",
         "decision": "open", "split": "val", "q": "7.png", "flagged": "0", "budget": "400",
-        "page": "3", "project": "/x", "id": "a",
+        "copies": "other label", "by": "who", "value": "ann", "page": "3", "project": "/x", "id": "a",
     }  # fmt: skip
-    filters, said = Filters.from_query(query, CLASSES, ["loss"], "5%")
+    filters, said = Filters.from_query(query, CLASSES, ["loss"], "5%", groups={"who": ("bob", "ann")})
     assert said == []
     assert filters == Filters(
-        "loss", "400", False, "cat", "dog", KINDS[0], 2.5, 99.0, "open", "val", "7.png",
+        "loss", "400", False, "cat", "dog", KINDS[0], 2.5, 99.0, "open", "val", "7.png", "other label", "who", "ann",
     )  # fmt: skip
-    assert filters.to_query() == {name: query[name] for name in list(query)[:11]}
+    assert filters.to_query() == {name: query[name] for name in list(query)[:14]}
 
 
 def test_defaults_are_left_out_of_an_address() -> None:
@@ -327,6 +327,16 @@ def test_defaults_are_left_out_of_an_address() -> None:
         ({"low": "nan"}, "The link asks for percentiles from 'nan' to '100', which is no range. All are shown."),
         ({"high": "many"}, "The link asks for percentiles from '0' to 'many', which is no range. All are shown."),
         ({"high": "1e999"}, "The link asks for percentiles from '0' to '1e999', which is no range. All are shown."),
+        (
+            {"copies": "x"},
+            "The link asks for kind of copies 'x', which this project does not have. "
+            "Images with and without copies are shown.",
+        ),
+        ({"by": "who", "value": "x"}, "The link asks for 'who' 'x', which this project does not have. All are shown."),
+        (
+            {"by": "camera", "value": ""},
+            "The link asks for 'camera' '', which this project does not have. All are shown.",
+        ),
         ({"budget": "lots"}, "The link asks for a budget of 'lots', which cannot be read. It is 7%."),
     ],
 )
@@ -345,3 +355,22 @@ def test_a_hostile_address_stays_short_text() -> None:
     assert all(len(each) < 250 for each in said)
     assert len(filters.text) == 200
     filters.text.encode()
+
+
+def test_copies_and_values_narrow() -> None:
+    table = made([(name, "cat", "dog", float(at)) for at, name in enumerate("abcd")]).assign(
+        copies=["", "other label", "same label", "other split"], by_who=["ann", "bob", "ann", "ann"]
+    )
+
+    def ids(**chosen: Any) -> list[str]:
+        return gallery(table, decided(), Filters(flagged=False, **chosen)).index.tolist()
+
+    assert ids(copies="copies") == ["d", "c", "b"]
+    assert ids(copies="other label") == ["b"]
+    assert ids(by="who", value="ann") == ["d", "c", "a"]
+    assert ids(by="who", value="ann", copies="same label") == ["c"]
+    assert ids(by="who") == ["d", "c", "b", "a"]  # no value chosen yet
+    assert ids(by="camera", value="1") == []
+    bare = table.drop(columns=["copies", "by_who"])
+    assert gallery(bare, decided(), Filters(flagged=False, copies="copies")).empty
+    assert Filters.from_query({"by": "who"}, CLASSES, [], "5%", groups={"who": ("ann",)}) == (Filters(), [])

@@ -5,7 +5,7 @@ from torch import nn
 
 from core.errors import ModelError
 from core.gradients.last_layer import LastLayerGradients
-from core.models.head import find_head, read_head
+from core.models.head import find_head, layer_name, read_head
 
 
 def network(bias: bool = True) -> nn.Sequential:
@@ -53,6 +53,59 @@ def test_a_softmax_behind_the_layer_is_refused() -> None:
     net = nn.Sequential(nn.Linear(5, 3), nn.Softmax(1))
     with pytest.raises(ModelError, match=r"None of the 1 linear layers .* before any softmax"):
         find_head(net, torch.randn(2, 5))
+
+
+class Tempered(nn.Module):
+    """Logits by a temperature; a layer beside that no pass uses, and one that gives a row per token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.body, self.fc, self.unused = (
+            nn.Linear(2, 2),
+            nn.Linear(5, 7),
+            nn.Linear(7, 3),
+            nn.Linear(7, 3),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.tokens(torch.zeros(len(x), 4, 2))
+        return self.fc(self.body(x)) / 0.5
+
+
+def test_the_refusal_offers_the_layers_that_could_be_named() -> None:
+    with pytest.raises(ModelError, match=r"with --layer: fc \(7 → 3\), body \(5 → 7\)\.$"):
+        find_head(Tempered(), torch.randn(2, 5))
+
+
+def test_a_named_layer_gives_the_logits() -> None:
+    net, x = Tempered(), torch.randn(6, 5)
+    assert find_head(net, x, "fc") is net.fc
+    assert layer_name(net, net.fc) == "fc"
+    logits, inputs, bias = read_head(net, x.split(4), "fc")
+    np.testing.assert_allclose(logits, net.fc(net.body(x)).detach(), atol=1e-6)
+    np.testing.assert_allclose(inputs, net.body(x).detach(), atol=1e-6)
+    assert bias
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("head", "has no linear layer 'head'. Name the one .*: fc"),
+        ("unused", "'unused' took no part in the pass"),
+        ("tokens", r"'tokens' gives \(2, 4, 2\) for 2 inputs, not a row of logits for each"),
+    ],
+)
+def test_a_name_that_fits_no_head_is_refused(layer: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        find_head(Tempered(), torch.randn(2, 5), layer)
+
+
+def test_parts_that_were_in_evaluation_mode_stay_there() -> None:
+    net = network().train()
+    net[2].eval()
+    read_head(net, [torch.randn(4, 5).double()])
+    assert net.training
+    assert not net[2].training
 
 
 def test_an_output_that_is_no_matrix_is_refused() -> None:

@@ -173,3 +173,61 @@ def test_no_torch_is_loaded_for_arrays():
         "L.from_logits(np.ones((2, 2)), [0, 1], np.ones((2, 1))).l2(); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def both_ways(n, c, d, seed, kind, bias=True, folder=None):
+    """The same gradients held and worked out on demand, the latter from arrays or mapped files."""
+    logits, labels, inputs = parts(n, c, d, seed)
+    logits, inputs = logits.astype(kind), inputs.astype(kind)
+    held = LastLayerGradients.from_logits(logits, labels, inputs, bias)
+    if folder is not None:
+        np.save(folder / "logits.npy", logits)
+        np.save(folder / "inputs.npy", inputs)
+        logits, inputs = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("logits", "inputs"))
+    return held, LastLayerGradients.lazily(logits, labels, inputs, bias)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [slice(None), slice(3, 9), np.array([5, 0, 5]), np.arange(20) % 3 == 0, slice(0, 0)])
+def test_rows_on_demand_are_the_held_ones_to_the_bit(kind, bias, rows, tmp_path):
+    held, lazy = both_ways(20, 4, 5, 1, kind, bias, tmp_path)
+    assert (len(lazy), lazy.n_columns) == (20, held.n_columns)
+    one, two = held.take(rows), lazy.take(rows)
+    for name in ("errors", "inputs", "labels", "own_probability"):
+        expected, found = getattr(one, name), getattr(two, name)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@given(st.integers(0, 30), st.integers(1, 5), st.integers(1, 4), st.integers(0, 100))
+def test_every_answer_on_demand_is_the_held_one(n, c, d, seed):
+    held, lazy = both_ways(n, c, d, seed, np.float16)
+    for name in ("l1", "l2", "el2n", "dense"):
+        np.testing.assert_array_equal(getattr(lazy, name)(), getattr(held, name)())
+    np.testing.assert_array_equal(lazy.column(c - 1, d), held.column(c - 1, d))
+    np.testing.assert_allclose(lazy.dot(lazy), held.dot(held), rtol=1e-6)
+    turned = (held.labels + 1) % c
+    np.testing.assert_array_equal(lazy.with_labels(turned).dense(), held.with_labels(turned).dense())
+
+
+def test_what_is_wrong_is_said_before_anything_is_asked_for():
+    logits, labels, inputs = parts(n=40_000, c=2, d=2)
+    inputs[30_000, 1] = np.nan
+    with pytest.raises(InputError, match="inputs hold nan .row 30000, column 1."):
+        LastLayerGradients.lazily(logits, labels, inputs)
+    with pytest.raises(InputError, match="40,000 rows of logits and 39,999 of inputs"):
+        LastLayerGradients.lazily(logits, labels, inputs[1:])
+    with pytest.raises(InputError, match="Label 2 .row 0. is not among the 2 classes"):
+        LastLayerGradients.lazily(logits, np.full(40_000, 2), inputs * 0)
+    with pytest.raises(InputError, match="have shape"):
+        LastLayerGradients.lazily(logits[0], labels, inputs)
+
+
+def test_the_norm_of_the_errors_by_hand_and_in_both_kinds():
+    g = LastLayerGradients.from_logits(np.log([[1.0, 3.0]]), np.array([0]), np.array([[2.0, -1.0]]))
+    np.testing.assert_allclose(g.el2n(), [np.sqrt(2) * 0.75])
+    logits, labels, inputs = parts(n=30)
+    torch_g = LastLayerGradients.from_logits(torch.from_numpy(logits).float(), labels, torch.from_numpy(inputs).float())
+    assert torch_g.el2n().dtype == torch.float64
+    np.testing.assert_allclose(torch_g.el2n(), LastLayerGradients.from_logits(logits, labels, inputs).el2n(), rtol=1e-5)

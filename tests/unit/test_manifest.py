@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -242,3 +243,98 @@ def test_cifar10_with_its_human_labels() -> None:
     assert set(manifest.rows["width"]) == {32}
     with pytest.raises(InputError, match=r"write cifar10n_labels.npz:KEY with one of clean, worse, aggre"):
         Manifest.read(f"table:{DATA / 'cifar10_train.parquet'}", labels=str(DATA / "cifar10n_labels.npz"))
+
+
+# --- what travels along, and rows without images ---
+
+
+def test_columns_travel_along_and_come_back(tmp_path: Path) -> None:
+    for row in range(4):
+        put(tmp_path / f"{row}.png", png(value=row))
+    put(
+        tmp_path / "t.csv",
+        b"path,label,annotator,camera id,group\n0.png,a,7,x,g\n1.png,b,,y,g\n2.png,a,8,,h\n3.png,b,7,x,\n",
+    )
+    spec, options = f"table:{tmp_path / 't.csv'}", SourceOptions(meta_columns=["annotator", "camera id"])
+    manifest = Manifest.read(spec, options=options, val_fraction=0)
+    assert list(manifest.meta) == ["meta_annotator", "meta_camera id"]
+    assert manifest.meta["meta_annotator"].tolist() == ["7", None, "8", "7"]
+    assert manifest.meta["meta_camera id"].tolist() == ["x", "y", None, "x"]
+    assert manifest.rows["group"].tolist() == ["g", "g", "h", None]
+    plain = Manifest.read(spec, val_fraction=0)
+    assert (plain.digest(), plain.meta_digest()) == (manifest.digest(), "")
+    assert (
+        len(
+            {
+                manifest.meta_digest(),
+                Manifest.read(spec, options=SourceOptions(meta_columns=["annotator"])).meta_digest(),
+            }
+        )
+        == 2
+    )
+    manifest.save(tmp_path / "m.parquet")
+    again = Manifest.load(tmp_path / "m.parquet", tmp_path / "none", manifest.source, manifest.classes)
+    pd.testing.assert_frame_equal(again.rows, manifest.rows)
+    limited = Manifest.read(spec, options=options, val_fraction=0, limit=2)
+    assert limited.meta["meta_annotator"].tolist() == [
+        dict(zip(manifest.ids, manifest.meta["meta_annotator"], strict=True))[name] for name in limited.ids
+    ]
+
+
+def test_a_column_that_is_not_there_cannot_travel(pets: Path) -> None:
+    with pytest.raises(InputError, match="no metadata.csv, so it has no columns to name"):
+        Manifest.read(f"folder:{pets}", options=SourceOptions(meta_columns=["annotator"]))
+    with pytest.raises(InputError, match="digits has no further columns, so 'annotator' cannot travel along"):
+        Manifest.read("digits", options=SourceOptions(meta_columns=["annotator"]))
+
+
+def test_metadata_of_a_folder_travels_along(tmp_path: Path) -> None:
+    for row in range(2):
+        put(tmp_path / f"{row}.png", png())
+    put(tmp_path / "metadata.csv", b"file_name,label,batch\n0.png,a,1\n1.png,b,2\n")
+    manifest = Manifest.read(f"folder:{tmp_path}", options=SourceOptions(meta_columns=["batch"]), val_fraction=0)
+    assert manifest.meta["meta_batch"].tolist() == ["1", "2"]
+
+
+def test_rows_without_images(tmp_path: Path) -> None:
+    put(tmp_path / "t.csv", b"sample_id,label,split\na,cat,train\nb,dog,train\nc,cat,val\nd,,train\n")
+    seen = []
+    manifest = Manifest.read(f"table:{tmp_path / 't.csv'}", progress=Progress(listen=seen.append))
+    assert seen == []
+    assert not manifest.has_images
+    assert manifest.rows[["sample_id", "sha256", "filepath", "width"]].to_numpy().tolist() == [
+        [name, "", "", 0] for name in "abc"
+    ]
+    assert manifest.problems["reason"].tolist() == ["no label"]
+    assert {str(error) for _, error in manifest.source.read(["a", "b"])} == {"the row has no image"}
+    manifest.save(tmp_path / "m.parquet")
+    again = Manifest.load(tmp_path / "m.parquet", tmp_path / "none", manifest.source, manifest.classes)
+    pd.testing.assert_frame_equal(again.rows, manifest.rows)
+    assert Manifest.read("digits", limit=20).has_images
+    put(tmp_path / "noid.csv", b"name,label\na,cat\nb,dog\n")
+    with pytest.raises(InputError, match=r"no image column.*or, for rows without images, the column of their ids"):
+        Manifest.read(f"table:{tmp_path / 'noid.csv'}")
+    named = Manifest.read(f"table:{tmp_path / 'noid.csv'}", options=SourceOptions(id_column="name"), val_fraction=0)
+    assert (named.ids.tolist(), named.has_images) == (["a", "b"], False)
+
+
+def test_an_export_of_rows_without_images_has_none_either(tmp_path: Path) -> None:
+    put(tmp_path / "t.csv", b"sample_id,label\na,cat\nb,dog\n")
+    (tmp_path / "out").mkdir()
+    rows = b"sample_id,filepath,given_label,final_label,action,meta_annotator\na,,cat,dog,relabel,7\nb,,dog,,keep,\n"
+    put(tmp_path / "out" / "manifest.csv", rows + b"c,,dog,,exclude,\n" + b"d,,cat,,keep,8\n")
+    run = {"tool": "gradsift", "source": {"spec": f"table:{tmp_path / 't.csv'}", "options": {"meta_columns": []}}}
+    put(tmp_path / "out" / "run.json", json.dumps(run).encode())
+    manifest = Manifest.read(f"table:{tmp_path / 'out' / 'manifest.csv'}", val_fraction=0)
+    assert not manifest.has_images
+    assert manifest.rows[["sample_id", "given_label", "meta_annotator"]].to_numpy().tolist() == [
+        ["a", "dog", "7"], ["b", "dog", None], ["d", "cat", "8"],
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not (DATA / "cifar10_test.parquet").exists(), reason=f"no real data in {DATA}")
+def test_a_thousand_human_labels_in_a_zip_file() -> None:
+    path = DATA / "imagefolder_cifar10n_worse_1000.zip"
+    manifest = Manifest.read(f"zip:{path}")
+    assert (len(manifest), len(manifest.classes)) == (1000, 10)
+    assert manifest.problems[["sample_id", "reason"]].to_numpy().tolist() == [["truth.csv", "not an image file"]]

@@ -10,8 +10,20 @@ from PIL import Image
 
 from core.data.manifest import Manifest
 from core.data.sources import SOURCES
-from core.errors import InputError, SettingsError
-from core.preview import SOURCE_FIELDS, Preview, preview, sample_images
+from core.errors import InputError, ModelError, SettingsError
+from core.models.specs import MODELS
+from core.preview import (
+    MODEL_FIELDS,
+    SOURCE_FIELDS,
+    Preview,
+    downloads,
+    model_kinds,
+    model_of,
+    preview,
+    sample_images,
+    settings_of,
+    spec_of,
+)
 from core.roots import OUTSIDE, Roots
 from tests.helpers import drawn, drawn_folder
 
@@ -116,7 +128,7 @@ def test_columns_are_chosen_by_name_and_empty_ones_left_out(roots: Roots) -> Non
         ("folder:none", "does not exist"),
         ("folder:", "needs a path"),
         ("folder", "needs a path"),
-        ("zip:x", "Unknown source"),
+        ("rar:x", "Unknown source"),
         ("", "Unknown source"),
         ("digits:x", "takes nothing after it"),
         ("table:empty.csv", "is empty"),
@@ -198,5 +210,79 @@ def test_every_kind_of_source_has_its_fields() -> None:
     for kind, fields in SOURCE_FIELDS.items():
         keys = [each.key for each in fields]
         assert len(set(keys)) == len(keys)
-        assert [each.key for each in fields if each.required] == (["path"] if fields else [])
+        required = [each.key for each in fields if each.required]
+        assert required == ([] if not fields else ["name", "path"] if kind == "torchvision" else ["path"])
         assert all(each.label and each.help for each in fields), kind
+
+
+def test_every_kind_of_model_has_just_its_fields() -> None:
+    assert set(MODEL_FIELDS) == set(MODELS)
+    for name, fields in MODEL_FIELDS.items():
+        kind, keys = MODELS[name], [each.key for each in fields]
+        assert keys == ["name"] * kind.named + ["weights"] * (kind.weights != "none"), name
+        assert all(each.required for each in fields if each.key == "name" or kind.weights == "must")
+        assert all(each.label and each.help for each in fields)
+    assert "code" not in model_kinds(code=False)
+    assert set(model_kinds(code=True)) == set(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "spec"),
+    [
+        ("reference", {}, "reference"),
+        ("torchvision", {"name": "resnet18", "weights": "w.pt"}, "torchvision:resnet18@{root}/w.pt"),
+        ("torchvision", {"name": "resnet18", "weights": "DEFAULT"}, "torchvision:resnet18@DEFAULT"),
+        ("train", {"name": "resnet18"}, "train:resnet18"),
+        ("train", {"name": " resnet18 ", "weights": " w.pt"}, "train:resnet18@{root}/w.pt"),
+        ("code", {"name": "net.py:make", "weights": "w.pt"}, "code:{root}/net.py:make@{root}/w.pt"),
+        ("features", {"weights": "f.npz"}, "features:{root}/f.npz"),
+        ("dynamics", {"weights": "runs"}, "dynamics:{root}/runs"),
+        ("recorded", {}, "recorded"),
+    ],
+)
+def test_a_model_that_was_filled_in(kind: str, values: dict[str, str], spec: str, roots: Roots) -> None:
+    root = roots.folders[0]
+    (root / "runs").mkdir()
+    for name in ("w.pt", "net.py", "f.npz"):
+        (root / name).write_bytes(b"x")
+    assert model_of(kind, values, roots) == spec.format(root=root)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        ("torchvision", {"name": "resnet18"}, "names no weights"),
+        ("torchvision", {"name": "resnet18", "weights": "none.pt"}, "none.pt cannot be read: no such file"),
+        ("torchvision", {"name": "resnet18", "weights": "/etc/passwd"}, "outside the folders"),
+        ("features", {"weights": "../f.npz"}, "outside the folders"),
+        ("code", {"name": "/etc/x.py:make"}, "outside the folders"),
+        ("code", {"name": "net.py"}, "is not of the form"),
+    ],
+)
+def test_a_model_that_cannot_be_used(kind: str, values: dict[str, str], words: str, roots: Roots) -> None:
+    with pytest.raises((InputError, ModelError), match=words):
+        model_of(kind, values, roots)
+
+
+def test_which_settings_a_model_has_and_what_it_downloads() -> None:
+    assert settings_of("reference") == ("backbone", "models", "grand")
+    assert settings_of("torchvision:resnet18@w.pt")[:4] == ("reference", "checkpoints", "layer", "transform")
+    assert settings_of("dynamics:x")[0] == "reference"
+    assert downloads("reference", "timm:vit@DEFAULT")
+    assert not downloads("torchvision:resnet18@w.pt", None)
+
+
+def test_columns_that_travel_along(roots: Roots) -> None:
+    for row in range(4):
+        (roots.folders[0] / f"{row}.png").write_bytes(drawn(row % 2, row))
+    lines = "".join(f"{row}.png,{'ab'[row % 2]},ann\n" for row in range(4))
+    (roots.folders[0] / "t.csv").write_text(f"path,label,who\n{lines}")
+    assert preview("table:t.csv", roots, {"meta_columns": " who, "}).images == 4
+    with pytest.raises(InputError, match="camera"):
+        preview("table:t.csv", roots, {"meta_columns": "who,camera"})
+
+
+def test_specs_of_sources() -> None:
+    assert spec_of("folder", {"path": "pets"}) == "folder:pets"
+    assert spec_of("torchvision", {"name": "CIFAR10", "path": "data"}) == "torchvision:CIFAR10@data"
+    assert spec_of("folder", {"path": ""}) == "folder"

@@ -1,7 +1,6 @@
 """What a training says about each sample, batch by batch."""
 
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,14 +131,6 @@ def test_going_on_from_a_written_history_gives_the_same_record() -> None:
     same(whole.history(), second.history())
     second.log(IDS, logits[2], labels, 0)
     same(written, first.history())  # the history that was handed over is not written into
-
-
-def test_a_project_gives_its_own_order() -> None:
-    project = SimpleNamespace(manifest=lambda: SimpleNamespace(ids=np.array(["b", "a"], dtype=object)))
-    recorder = Recorder(project)
-    recorder.log(["a"], np.array([[0.0, 5.0]]), np.array([1]), 0)
-    assert np.isnan(recorder.history().given_logit[0, 0])
-    assert recorder.history().given_logit[0, 1] == 5
 
 
 def test_slices_of_a_history() -> None:

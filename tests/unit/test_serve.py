@@ -15,6 +15,17 @@ from tests.helpers import drawn_folder, unchecked
 def test_options_survive_the_way_through_the_environment(tmp_path: Path) -> None:
     told = AppOptions((tmp_path, tmp_path / "b c"), read_only=True, project=tmp_path / "p", projects=tmp_path / "a:b")
     assert AppOptions.from_environment(told.environment()) == told
+    told = AppOptions((tmp_path,), allow_code=True)
+    assert AppOptions.from_environment(told.environment()) == told
+
+
+def test_runs_of_the_app_may_run_code_only_where_that_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.models.specs import Permissions
+
+    for allowed in (False, True):
+        for name, value in AppOptions((tmp_path,), allow_code=allowed).environment().items():
+            monkeypatch.setenv(name, value)
+        assert Permissions.from_environment().code is allowed
 
 
 def test_without_options_the_current_folder_may_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

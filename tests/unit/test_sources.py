@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from core.data.sources import SOURCES, SourceKind, SourceOptions, open_source, register
-from core.data.sources.labels import name_labels, read_classes, read_labels, split_column
+from core.data.sources.label_files import read_labels
+from core.data.sources.labels import name_labels, read_classes, split_column
 from core.errors import InputError
 
 
@@ -57,8 +58,8 @@ def test_a_name_taken_twice_names_both() -> None:
 
 
 def test_an_unknown_source_lists_the_known() -> None:
-    with pytest.raises(InputError, match=r"Unknown source 'zip:x'.*digits.*folder:pets.*table:pets.parquet"):
-        open_source("zip:x")
+    with pytest.raises(InputError, match=r"Unknown source 'tar:x'.*digits.*folder:pets.*table:pets.parquet"):
+        open_source("tar:x")
 
 
 # --- digits ---

@@ -13,21 +13,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 import pandas as pd
 
 from core.errors import InputError
 
 MAX_FILE_BYTES = 256 * 2**20  # no single image is larger; a limit keeps a mistaken path from filling the memory
+MAX_NAME = 4_096  # characters of an id, a path, a label or a split; a system's longest path
 PROBLEM_COLUMNS = ["sample_id", "filepath", "reason"]
 ROOTS = "GRADSIFT_ROOTS"  # set for the app and the runs it starts: the folders outside of which no image is read
 OUTSIDE = "outside the folders this app may read; start it with --root"
+META = "meta_"  # what a column that travels along is called from then on: `annotator` becomes `meta_annotator`
+
+Opener: TypeAlias = Callable[[str], BinaryIO]
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Which columns of a table to use (None: the first known name), and the seed of what a source plants itself."""
+    """Which columns of a table to use (None: the first known name), and the seed of what a source plants itself.
+
+    `meta_columns` travel along as text, each as `meta_<name>`: who labelled, which camera, which batch.
+    """
 
     id_column: str | None = None
     label_column: str | None = None
@@ -35,13 +42,23 @@ class SourceOptions:
     split_column: str | None = None
     group_column: str | None = None
     seed: int = 0
+    meta_columns: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Keep a tuple of the names, each once: files hold lists, and one text is one name."""
+        names = (self.meta_columns,) if isinstance(self.meta_columns, str) else self.meta_columns
+        object.__setattr__(self, "meta_columns", tuple(dict.fromkeys(names)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SourceOptions:
         """Make options from what a `run.json` or a `project.toml` holds; names that are none are left out."""
-        columns = {name: values[name] for name in cls.__dataclass_fields__ if isinstance(values.get(name), str)}
-        seed = values.get("seed", 0)
-        return cls(**columns, seed=seed if isinstance(seed, int) else 0)
+        columns = {name: values[name] for name in COLUMN_OPTIONS if isinstance(values.get(name), str)}
+        seed, meta = values.get("seed", 0), values.get("meta_columns", ())
+        meta = tuple(name for name in meta if isinstance(name, str)) if isinstance(meta, list | tuple) else ()
+        return cls(**columns, seed=seed if isinstance(seed, int) else 0, meta_columns=meta)
+
+
+COLUMN_OPTIONS = ("id_column", "label_column", "path_column", "split_column", "group_column")
 
 
 @dataclass(frozen=True)
@@ -51,16 +68,19 @@ class SourceRows:
     Attributes:
         frame: one line per row that can be used, in the source's order: `row` (its position as read), `sample_id`,
             `filepath` (absolute, or "" where the image is no file), `given_label`, `split`, `group` (text, or None
-            where there is none) and, where the source knows it, `true_label`.
+            where there is none), where the source knows it, `true_label`, and a text column `meta_<name>` for each
+            of `SourceOptions.meta_columns`.
         problems: what was set aside: `sample_id`, `filepath`, `reason`.
         n_read: how many rows were read, those set aside included; labels given by row order count these.
         classes: the class names in order where the source itself names them, else None.
+        images: False where the rows are ids and labels alone, for a model that needs no image.
     """
 
     frame: pd.DataFrame
     problems: pd.DataFrame
     n_read: int
     classes: tuple[str, ...] | None = None
+    images: bool = True
 
 
 @runtime_checkable
@@ -91,20 +111,42 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Contained(Protocol):
+    """A source whose images lie in larger files below the path of its spec: a screen opens these through its roots."""
+
+    def opened_with(self, opener: Opener) -> Source:
+        """Return the source with another way to open a file, by default `open_file`."""
+        ...
+
+
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of source: what stands before the colon, what it means, an example, and how it opens."""
+    """One kind of source: what stands before the colon, what it means, an example, and how it opens.
+
+    Attributes:
+        before_path: what ends the name before the path in the rest of a spec (`torchvision:CIFAR10@ROOT`: "@").
+        columns: whether its rows have further columns, which can be named.
+        fetch: downloads what a spec's rest names, where a source can be downloaded.
+    """
 
     name: str
     title: str
     meaning: str
     example: str
     open: Callable[[str, SourceOptions], Source] = field(repr=False)
+    before_path: str = ""
+    columns: bool = False
+    fetch: Callable[[str], None] | None = field(default=None, repr=False)
 
 
 def problems_frame(problems: Iterable[tuple[str, str, str]] = ()) -> pd.DataFrame:
     """Make the frame of problems from (sample_id, filepath, reason)."""
-    return pd.DataFrame(list(problems), columns=PROBLEM_COLUMNS, dtype=object)
+    return pd.DataFrame([tuple(map(_clipped, row)) for row in problems], columns=PROBLEM_COLUMNS, dtype=object)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= MAX_NAME else f"{text[:100]}…"
 
 
 def expanded(path: str | Path) -> Path:
@@ -114,6 +156,8 @@ def expanded(path: str | Path) -> Path:
 
 def text_error(text: str) -> str | None:
     """Say what keeps a name from being written down again, or None: file names and JSON may hold what is no text."""
+    if len(text) > MAX_NAME:
+        return f"the name has {len(text):,} characters; {MAX_NAME:,} is the limit"
     if "\0" in text:
         return "the name holds a zero byte"
     try:
@@ -169,21 +213,45 @@ def _real_folders(roots: str) -> tuple[Path, ...]:
     return tuple(Path(os.path.realpath(folder)) for folder in folders_of(roots))
 
 
-def read_file(path: str) -> bytes | InputError:
-    """Return a regular file's bytes, or why not. The open file is checked again: it may have changed since."""
+def open_file(path: str) -> BinaryIO:
+    """Open a regular file for reading. The open file is checked again: it may have changed since.
+
+    Raises:
+        InputError: why it cannot be read, or that it lies outside the folders that may be read.
+    """
+    if "\0" not in path and is_outside(path, os.environ.get(ROOTS, "")):
+        raise InputError(OUTSIDE)
     if reason := file_error(path):
-        return InputError(reason)
-    if is_outside(path, os.environ.get(ROOTS, "")):
-        return InputError(OUTSIDE)
+        raise InputError(reason)
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return InputError("not a regular file (a pipe, socket or device)")
-            if status.st_size > MAX_FILE_BYTES:
-                return InputError(
-                    f"the file holds {status.st_size / 2**20:,.0f} MiB; {MAX_FILE_BYTES // 2**20} is the limit"
-                )
-            return file.read()
+        file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({error.strerror or error})") from error
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise InputError("not a regular file (a pipe, socket or device)")
+
+
+def read_file(path: str, opener: Opener = open_file, limit: int = MAX_FILE_BYTES) -> bytes | InputError:
+    """Return a regular file's bytes, never more than `limit`, or why not."""
+    try:
+        with opener(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                return InputError(f"the file holds {size / 2**20:,.0f} MiB; {limit / 2**20:,.0f} is the limit")
+            return file.read(limit)
+    except InputError as error:
+        return error
     except OSError as error:
         return InputError(f"the file cannot be read ({error.strerror or error})")
+
+
+def meta_name(column: str) -> str:
+    """Return what a column that travels along is called: `meta_<name>`, once."""
+    return column if column.startswith(META) else META + column
+
+
+def meta_text(text: str | None) -> str | None:
+    """Return a value that travels along as text that can be written down, whatever its bytes."""
+    return text if text is None else shown(text).replace("\0", "\\0")

@@ -1,7 +1,6 @@
 """Labels and class names that come from a file of their own.
 
-- `read_labels("FILE[:COLUMN]")`: labels that replace the source's, joined by `sample_id` (CSV, Parquet, JSON Lines) or
-  by row order (`.npy`, `.npz`).
+- `LabelTable`: labels that replace the source's, by `sample_id` or by row order; `label_files.py` reads them.
 - `read_classes`: the class names in order, from a file with one name per line or from a sequence.
 - `name_labels`: turns labels as they were read into class names.
 """
@@ -9,22 +8,18 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from core.data.sources.base import SourceRows, require_file, text_error
-from core.data.sources.table import ID_NAMES, LABEL_NAMES, PATH_NAMES
-from core.data.sources.tabular import ENDINGS, as_text, choose_column, open_tabular
 from core.errors import InputError
 
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 DECIMAL = re.compile(r"(-?[0-9]{1,18})\.0+")
+TRAIN = ("train", "training")
 
 
 @dataclass(frozen=True)
@@ -53,12 +48,18 @@ class LabelTable:
         return replace(rows, frame=rows.frame.assign(given_label=pd.Series(labels, dtype=object)))
 
     def _by_order(self, rows: SourceRows) -> list[str | None]:
-        if len(self.values) != rows.n_read:
+        if len(self.values) == rows.n_read:
+            return [self.values[row] for row in rows.frame["row"]]
+        train = [split is not None and split.strip().lower() in TRAIN for split in rows.frame["split"]]
+        if len(self.values) != sum(train) or len(rows.frame) != rows.n_read:
+            also = f" or its {sum(train):,} training rows" if 0 < sum(train) < rows.n_read else ""
             raise InputError(
                 f"{self.name} holds {len(self.values):,} labels but the source has {rows.n_read:,} rows; labels by row "
-                "order must be as many. Give the array of this source, or a table with sample_id."
+                f"order must be as many as its rows{also}. Give the array of this source, or a table with sample_id."
             )
-        return [self.values[row] for row in rows.frame["row"]]
+        new, own = (_in_words(labels, rows.classes) for labels in (self.values, rows.frame["given_label"].tolist()))
+        left = iter(new)
+        return [next(left) if is_train else kept for is_train, kept in zip(train, own, strict=True)]
 
     def _check_overlap(self, by_id: dict[str, str | None], rows: SourceRows) -> None:
         ids = rows.frame["sample_id"]
@@ -70,19 +71,19 @@ class LabelTable:
             )
 
 
-def read_labels(text: str) -> LabelTable:
-    """Read `FILE` or `FILE:COLUMN` (of an `.npz`: `FILE:KEY`).
+def _in_words(labels: Sequence[str | None], classes: tuple[str, ...] | None) -> list[str | None]:
+    """Return labels as class names where they are numbers of classes; labels of two origins may differ in this."""
+    codes = {str(code): name for code, name in enumerate(classes or ())}
+    known = {label for label in labels if label is not None}
+    return [codes[label] if label else label for label in labels] if known <= set(codes) else list(labels)
 
-    Raises:
-        InputError: the file is missing or damaged, the column or key is not there, or two rows of one id disagree.
-    """
-    path, column = split_column(text)
-    require_file(path, "The label file")
-    if path.suffix.lower() in (".npy", ".npz"):
-        return LabelTable(path.name, _array_labels(path, column))
-    if path.suffix.lower() not in ENDINGS:
-        raise InputError(f"{path.name} is no label file; give one that ends in .npz, .npy, {', '.join(ENDINGS)}.")
-    return _table_labels(path, column)
+
+def alike(classes: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the classes whose names differ in nothing but case and spaces, such as `cat ` beside `Cat`, in groups."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    return [tuple(names) for names in groups.values() if len(names) > 1]
 
 
 def split_column(text: str) -> tuple[Path, str | None]:
@@ -159,57 +160,3 @@ def _unknown(labels: Sequence[str], ids: Sequence[str], classes: tuple[str, ...]
         f"Label {labels[wrong[0]]!r} (sample {ids[wrong[0]]}) is not among the {len(classes)} classes ({shown}); "
         f"{rows} such a label. Fix the row, or name it in the class file."
     )
-
-
-def _array_labels(path: Path, key: str | None) -> tuple[str | None, ...]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        array = loaded if isinstance(loaded, np.ndarray) else _member(loaded, path, key)
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} cannot be read as arrays of numbers or text (damaged, or pickled objects)."
-        ) from error
-    if array.ndim != 1 or array.dtype.kind not in "iufbUS":
-        raise InputError(
-            f"{path.name} holds an array of {array.dtype} {array.shape}; labels are one number or text each."
-        )
-    return tuple(as_text(value) for value in array.tolist())
-
-
-def _member(archive: Any, path: Path, key: str | None) -> Any:
-    with archive:
-        keys = list(archive.files)
-        if key is None and len(keys) == 1:
-            key = keys[0]
-        if key not in keys:
-            what = f"has no array {key!r}" if key else f"holds {len(keys)} arrays"
-            raise InputError(f"{path.name} {what}; write {path.name}:KEY with one of {', '.join(keys)}.")
-        return archive[key]
-
-
-def _table_labels(path: Path, column: str | None) -> LabelTable:
-    table = open_tabular(path)
-    id_column = choose_column(table, None, (*ID_NAMES, *PATH_NAMES))
-    if id_column is None:
-        raise InputError(
-            f"{path} has no column sample_id to join the labels by; its columns are {', '.join(table.names)}. Add one."
-        )
-    label_column = choose_column(table, column, LABEL_NAMES)
-    others = [name for name in table.names if name != id_column]
-    if label_column is None and len(others) != 1:
-        raise InputError(
-            f"{path} has no column label; its columns are {', '.join(table.names)}. Write {path.name}:COLUMN."
-        )
-    label_column = label_column or others[0]
-    labels: dict[str, str | None] = {}
-    names = table.class_names(label_column)
-    for sample_id, label in zip(table.column(id_column), table.column(label_column), strict=True):
-        if sample_id is None:
-            continue
-        if names is not None and label is not None and INTEGER.fullmatch(label):
-            label = names[int(label)] if 0 <= int(label) < len(names) else None
-        if labels.setdefault(sample_id, label) != label:
-            raise InputError(f"{path} gives {sample_id!r} two labels, {labels[sample_id]!r} and {label!r}. Keep one.")
-    return LabelTable(path.name, tuple(labels.values()), tuple(labels))

@@ -2,6 +2,7 @@
 
 The image of a row is a path, or the image itself as Hugging Face writes it (a struct of `bytes` and `path`) or as plain
 bytes. A relative path must stay inside the table's folder, links followed; an absolute path must be a regular file.
+A table with a column of ids and none of images gives rows without images, for a model that brings its own features.
 
 A table with the columns `given_label`, `final_label` and `action` is an export of an earlier review and opens as the
 cleaned set: `final_label` where it is set, excluded rows set aside. For this and for the `cleaned` table beside it,
@@ -23,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from core.data.sources.base import (
+    META,
     Source,
     SourceOptions,
     SourceRows,
@@ -33,11 +35,12 @@ from core.data.sources.base import (
     shown,
     text_error,
 )
+from core.data.sources.layout import meta_columns
 from core.data.sources.tabular import ParquetTable, Tabular, choose_column, open_tabular
 from core.errors import InputError
 
 ID_NAMES = ("sample_id", "id")
-PATH_NAMES = ("filepath", "file_path", "path", "file_name", "image")
+PATH_NAMES = ("filepath", "file_path", "path", "file_name", "filename", "image_path", "image", "img")
 LABEL_NAMES = ("given_label", "label", "class", "target")
 EXPORT_NAMES = {"given_label", "final_label", "action"}
 CLEANED_NAMES = {"sample_id", "filepath", "split", "label"}
@@ -80,6 +83,9 @@ class TableSource:
         frame = self._rows.frame.set_index("sample_id")
         known = frame.loc[frame.index.isin(ids)]
         yield from ((each, InputError("no such row in the table")) for each in ids if each not in frame.index)
+        if not self.images:
+            yield from ((str(sample_id), InputError("the row has no image")) for sample_id in known.index)
+            return
         if isinstance(self.table, ParquetTable) and self.table.holds_images(self.image_column):
             names = dict(zip(known["row"], known.index, strict=True))
             for row, data, path in self.table.images(self.image_column, names):
@@ -105,19 +111,34 @@ class TableSource:
         return open_tabular(self.path)
 
     @cached_property
+    def images(self) -> bool:
+        """Whether the rows have images: False where there is a column of ids and none of images.
+
+        An export of such rows has a column of paths, in which nothing stands.
+        """
+        if self._image_column is None:
+            return self._chosen(self.options.id_column, ID_NAMES) is None
+        original = self._original if self._exported or self.run else None
+        return not isinstance(original, TableSource) or original.images
+
+    @property
     def image_column(self) -> str:
         """The column that holds the images, or names them."""
+        if self._image_column is None:
+            raise InputError(
+                f"{self.path} has no image column ({', '.join(PATH_NAMES)}); its columns are "
+                f"{', '.join(self.table.names)}. Name one with --path-column, or, for rows without images, the column "
+                "of their ids with --id-column."
+            )
+        return self._image_column
+
+    @cached_property
+    def _image_column(self) -> str | None:
         table, named = self.table, self.options.path_column
         if named is None and isinstance(table, ParquetTable):
             # Beside an image in the row, a path column is only where the image once came from.
             named = next((name for name in PATH_NAMES if name in table.names and table.holds_images(name)), None)
-        chosen = choose_column(table, named, PATH_NAMES)
-        if chosen is None:
-            raise InputError(
-                f"{self.path} has no image column ({', '.join(PATH_NAMES)}); its columns are {', '.join(table.names)}. "
-                "Name one with --path-column."
-            )
-        return chosen
+        return choose_column(table, named, PATH_NAMES)
 
     @property
     def _exported(self) -> bool:
@@ -165,7 +186,7 @@ class TableSource:
     def _rows(self) -> SourceRows:
         label = self._chosen(self.options.label_column, LABEL_NAMES)
         classes = self.table.class_names(label) if label is not None else None
-        paths = self._column(self.image_column)
+        paths = self._column(self.image_column) if self.images else self._column(None)
         frame = pd.DataFrame(
             {
                 "row": np.arange(len(self.table)),
@@ -177,6 +198,7 @@ class TableSource:
         )
         if "true_label" in self.table.names:
             frame["true_label"] = _as_object(self._column("true_label"))
+        frame = frame.assign(**{name: _as_object(values) for name, values in self._meta().items()})
         frame["filepath"], frame["reason"] = map(_as_object, self._places(paths))
         frame["reason"] = self._reasons(frame)
         bad = frame["reason"].notna()
@@ -186,7 +208,13 @@ class TableSource:
             for row, sample_id, filepath, reason in zip(*wrong, strict=True)
         )
         kept = frame.loc[~bad].drop(columns="reason").reset_index(drop=True)
-        return SourceRows(kept, problems, len(frame), classes or self._exported_classes(kept))
+        return SourceRows(kept, problems, len(frame), classes or self._exported_classes(kept), self.images)
+
+    def _meta(self) -> dict[str, Column]:
+        """Return the columns that travel along; of an export of ours those that already did."""
+        if self.options.meta_columns or not (self._exported or self.run):
+            return meta_columns(self.table, self.options)
+        return {name: self._column(name) for name in self.table.names if name.startswith(META)}
 
     def _ids(self, paths: Column) -> Column:
         broken, column = self.table.broken, self._chosen(self.options.id_column, ID_NAMES)
@@ -206,7 +234,7 @@ class TableSource:
         return [final or label for final, label in zip(self._column("final_label"), given, strict=True)]
 
     def _places(self, paths: Column) -> tuple[Column, Column]:
-        if isinstance(self.table, ParquetTable) and self.table.holds_images(self.image_column):
+        if not self.images or (isinstance(self.table, ParquetTable) and self.table.holds_images(self.image_column)):
             return [""] * len(paths), [None] * len(paths)
         placed = [self._place(path) for path in paths]
         return [filepath for filepath, _ in placed], [error for _, error in placed]

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
@@ -141,13 +142,28 @@ def open_tabular(path: Path) -> Tabular:
     require_file(path, "The table")
     if kind == "parquet":
         return _open_parquet(path)
+    with path.open("rb") as file:
+        start = file.read(4)
+    if b"\0" in start or start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path} is not in the encoding UTF-8 (it looks like UTF-16 or UTF-32). Save it as UTF-8.")
     try:
         return _open_jsonl(path) if kind == "jsonl" else _open_csv(path, "\t" if kind == "tsv" else None)
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not in the encoding UTF-8 (byte {error.object[error.start]:#04x} at position {error.start}). "
-            "Save it as UTF-8."
-        ) from error
+        raise InputError(f"{path} is not in the encoding UTF-8 ({_foreign(path)}). Save it as UTF-8.") from error
+
+
+def _foreign(path: Path) -> str:
+    """Say where a text is not UTF-8, and what the byte is where Windows wrote it."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start : error.start + 1]
+                letter = byte.decode("cp1252", "ignore")
+                meant = f", {letter!r} in Windows-1252 and Latin-1" if letter.isalpha() else ""
+                return f"byte {byte[0]:#04x} in line {number:,}{meant}"
+    return "it changed while it was read"
 
 
 def require_column(table: Tabular, name: str) -> int:
@@ -184,12 +200,9 @@ def _open_csv(path: Path, separator: str | None) -> TextTable:
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
         file.seek(0)
-        reader = csv.reader(file, delimiter=separator or _separator(header))
-        try:
-            names = tuple(next(reader, ()))
-            rows, broken = _csv_rows(reader, len(names))
-        except csv.Error as error:
-            raise InputError(f"Line {reader.line_num} of {path} cannot be read as CSV ({error}). Repair it.") from error
+        reader = _Lines(csv.reader(file, delimiter=separator or _separator(header)), path)
+        names = tuple(next(reader, ()))
+        rows, broken = _csv_rows(reader, len(names))
     if not names:
         raise InputError(f"{path} is empty. Give a table whose first line names the columns.")
     return TextTable(path, names, rows, broken)
@@ -199,14 +212,36 @@ def _separator(header: str) -> str:
     return next((sign for sign in ",;\t" if sign in header), ",")
 
 
-def _csv_rows(reader: Any, width: int) -> tuple[list[list[str]], dict[int, str]]:
+class _Lines:
+    """The rows of a CSV reader; `line` is where the latest one ends."""
+
+    def __init__(self, reader: Any, path: Path) -> None:
+        self.reader, self.path, self.line = reader, path, 0
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        try:
+            row: list[str] = next(self.reader)
+        except csv.Error as error:
+            long = f"a field of it has more than {csv.field_size_limit():,} characters; is a quote missing?"
+            why = long if "field limit" in str(error) else str(error)
+            raise InputError(
+                f"Line {self.line + 1:,} of {self.path} cannot be read as CSV ({why}). Repair it."
+            ) from error
+        self.line = self.reader.line_num
+        return row
+
+
+def _csv_rows(reader: _Lines, width: int) -> tuple[list[list[str]], dict[int, str]]:
     rows: list[list[str]] = []
     broken: dict[int, str] = {}
     for row in reader:
         if not row:
             continue
         if len(row) != width:
-            broken[len(rows)] = f"line {reader.line_num} has {len(row)} fields, the header {width}"
+            broken[len(rows)] = f"line {reader.line} has {len(row)} fields, the header {width}"
             row = [""] * width
         rows.append(row)
     return rows, broken

@@ -194,7 +194,8 @@ class Panel {
         const near = detail.neighbours?.[space] ?? [];
         if (near.length) parts.push(neighbours(name, near, images, row));
       }
-      if (detail.scores?.length) parts.push(scores(detail.scores));
+      if (detail.copies?.length) parts.push(copies(detail.copies, images, row));
+      if (detail.scores?.length) parts.push(scores(detail.scores, detail.spread));
       if (detail.curve?.filter(Number.isFinite).length > 1) parts.push(curve(detail.curve, row.given));
     }
     if (detail.history?.length) parts.push(history(detail.history));
@@ -256,9 +257,27 @@ function neighbours(name, near, images, row) {
   return section;
 }
 
-function scores(list) {
+// The other images that show the same picture; one that is labelled otherwise is marked as a suggestion is.
+function copies(list, images, row) {
+  const section = make("div");
+  const line = make("div", "near");
+  list.forEach((one) => {
+    const node = make("figure", one.label === row.given ? "same" : "other");
+    const frame = make("div", "pic");
+    frame.append(picture(images[one.id], `${one.id}, labelled ${one.label}`));
+    node.append(frame, make("figcaption", "", one.label));
+    node.title = `${one.id}, ${one.kind} copy, labelled ${one.label}, in ${one.split}`;
+    line.append(node);
+  });
+  const other = list.filter((one) => one.label !== row.given).length;
+  section.append(heading("Copies of this image", other ? `${other} of ${list.length} labelled otherwise` : "labelled alike"), line);
+  return section;
+}
+
+function scores(list, spread) {
   const section = make("div", "scores");
-  section.append(heading("Scores", "percentile, high is suspicious"));
+  const several = Number.isFinite(spread) ? `; suspicion varies by ± ${spread.toFixed(1)} over trainings` : "";
+  section.append(heading("Scores", "percentile, high is suspicious" + several));
   section.append(...list.slice(0, FIRST_SCORES).map(score));
   if (list.length > FIRST_SCORES) {
     const all = make("details", "all");
@@ -273,7 +292,8 @@ function score(one) {
   const line = make("summary");
   const known = Number.isFinite(one.percentile);
   line.append(make("span", "words", one.title), meter(known ? one.percentile / 100 : 0));
-  line.append(make("span", "figure", known ? one.percentile.toFixed(1) : "–"));
+  const spread = Number.isFinite(one.spread) ? ` ± ${one.spread.toFixed(1)}` : "";
+  line.append(make("span", "figure", known ? one.percentile.toFixed(1) + spread : "–"));
   const raw = typeof one.raw === "number" ? Number(one.raw.toPrecision(4)) : "none";
   const text = `${one.meaning} Raw value ${raw}; ${one.suspicious_end} values are suspicious.`;
   node.title = text;
@@ -329,5 +349,8 @@ function paths(detail) {
   const size = detail.size?.length === 2 && detail.size[0] ? `${detail.size[0]} × ${detail.size[1]} pixels` : "";
   const rest = [size, detail.split, detail.group ? `group ${detail.group}` : ""].filter(Boolean).join(" · ");
   if (rest) section.append(make("small", "", rest));
+  const meta = Object.entries(detail.meta ?? {}).map(([name, value]) => `${name}: ${value}`);
+  if (meta.length) section.append(make("small", "meta", meta.join(" · ")));
+  if (detail.facts?.length) section.append(make("small", "meta", `This image is ${detail.facts.join(", ")}.`));
   return section;
 }

@@ -1,0 +1,249 @@
+"""Each kind of model through a whole run: which stages it takes, which evidence comes out, and what is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from core.data.manifest import Manifest
+from core.errors import InputError, ModelError, SettingsError
+from core.findings import Findings
+from core.models.recorder import Recorder
+from core.models.specs import Permissions
+from core.pipeline import plan, sift
+from core.project import Project, ProjectConfig, Stages
+from tests.helpers import QUICK, drawn_folder
+
+HISTORY, HEAD, GRADIENT = "score_aum", "score_loo_ridge_margin", "score_oga_l2"
+AS_THEY_ARE = "resize=12,mean=0/0/0,std=1/1/1"
+TINY = """
+import torch
+from torch import nn
+
+def tiny(classes=2):
+    body = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    return nn.Sequential(*body, nn.Linear(16, classes))
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return Manifest.read(f"folder:{drawn_folder(tmp_path_factory.mktemp('images'))}")
+
+
+@pytest.fixture(scope="module")
+def files(rows: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights, features and dynamics of networks that know left from top a little."""
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(0)
+    torch.save(models.resnet18(num_classes=5).state_dict(), folder / "resnet-5.pt")
+    (folder / "tiny.py").write_text(TINY)
+    for step in range(3):
+        torch.save(trained_tiny(rows, 60 * (step + 1)).state_dict(), folder / f"tiny-{step}.pt")
+    rng = np.random.default_rng(0)
+    seen = np.eye(2)[rows.labels] + rng.normal(0, 0.3, (len(rows), 2))
+    features = np.hstack([seen, rng.normal(0, 1, (len(rows), 3))]).astype(np.float32)
+    ids = np.array([str(sample) for sample in rows.ids])
+    np.savez(folder / "features.npz", sample_id=ids, features=features)
+    np.savez(folder / "logits.npz", sample_id=ids, features=features, logits=(4 * seen).astype(np.float32))
+    lines = [
+        json.dumps({"guid": sample, "gold": int(label), **{f"logits_epoch_{e}": list((e + 1) * row) for e in range(3)}})
+        for sample, label, row in zip(ids, rows.labels, seen, strict=True)
+    ]
+    (folder / "dynamics.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def trained_tiny(rows: Manifest, steps: int) -> nn.Sequential:
+    """The network of `TINY`, trained on pixels from 0 to 1 at their own size."""
+    space: dict[str, Any] = {}
+    exec(TINY, space)
+    torch.manual_seed(0)
+    network: nn.Sequential = space["tiny"]()
+    pixels, labels = torch.from_numpy(_pixels(rows)), torch.from_numpy(rows.labels.astype(np.int64))
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(network(pixels), labels))
+        optimiser.step()
+    return network
+
+
+def run(rows: Manifest, model: str, tmp_path: Path, **changes: Any) -> tuple[Findings, set[str]]:
+    settings = dataclasses.replace(QUICK, **changes)
+    found = sift(rows, model, settings, stages=Stages(tmp_path / "stages"))
+    table = found.table()
+    assert table.index.tolist() == rows.ids.tolist()
+    assert np.isfinite(table["suspicion"]).all()
+    assert table["reason"].str.len().min() > 10
+    scores = [name for name in table if str(name).startswith("score_")]
+    assert np.isfinite(table[scores]).all(axis=None)
+    return found, {path.name.split("-")[0] for path in (tmp_path / "stages").glob("[!.]*-*")}
+
+
+Kinds = Callable[[Path], str]
+REFERENCE = {"pixels", "features"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "stages", "there", "absent"),
+    [
+        (lambda f: "reference", {}, REFERENCE, {HISTORY, HEAD, GRADIENT}, set()),
+        (lambda f: "train:shufflenet_v2_x0_5", {"image_size": 32, "epochs": 1}, REFERENCE, {HISTORY}, set()),
+        (lambda f: f"train:resnet18@{f / 'resnet-5.pt'}", {"image_size": 32, "epochs": 1}, REFERENCE,
+         {HISTORY, HEAD, GRADIENT}, set()),
+        (lambda f: f"torchvision:resnet18@{f / 'resnet-5.pt'}", {}, REFERENCE | {"network"},
+         {HISTORY, HEAD, GRADIENT, "score_loo_ridge_margin_reference"}, set()),
+        (lambda f: f"torchvision:resnet18@{f / 'resnet-5.pt'}", {"reference": False}, {"network"},
+         {HEAD, GRADIENT}, {HISTORY, "score_loo_ridge_margin_reference"}),
+        (lambda f: f"code:{f / 'tiny.py'}:tiny@{f / 'tiny-2.pt'}", {"grand": ("last",), "transform": AS_THEY_ARE},
+         REFERENCE | {"network", "grand"}, {HISTORY, HEAD, GRADIENT, "score_grand"}, set()),
+        (lambda f: f"features:{f / 'features.npz'}", {"reference": False}, {"network"}, {HEAD, GRADIENT}, {HISTORY}),
+        (lambda f: f"features:{f / 'logits.npz'}", {"reference": False}, {"network"},
+         {HEAD, GRADIENT, "score_el2n"}, {HISTORY}),
+        (lambda f: f"dynamics:{f / 'dynamics.jsonl'}", {"reference": False}, {"network"}, {HISTORY, GRADIENT}, set()),
+        (lambda f: f"dynamics:{f / 'dynamics.jsonl'}", {}, REFERENCE | {"network"}, {HISTORY, HEAD, GRADIENT}, set()),
+    ],
+)  # fmt: skip
+def test_a_run_of_each_kind(
+    rows: Manifest, files: Path, tmp_path: Path, kind: Kinds, changes: dict[str, Any], stages: set[str],
+    there: set[str], absent: set[str],
+) -> None:  # fmt: skip
+    found, made = run(rows, kind(files), tmp_path, **changes)
+    assert made == stages | {"neighbours", "scores"}
+    assert there <= set(found.table())
+    assert not absent & set(found.table())
+
+
+def test_a_backbone_gives_the_features_beside_the_reference_training(
+    rows: Manifest, files: Path, tmp_path: Path
+) -> None:
+    found, made = run(rows, "reference", tmp_path, backbone=f"features:{files / 'features.npz'}")
+    assert made == REFERENCE | {"backbone", "neighbours", "scores"}
+    assert {HISTORY, HEAD, "score_loo_ridge_margin_reference"} <= set(found.table())
+    alone, _ = run(rows, "reference", tmp_path)
+    np.testing.assert_array_equal(found.samples["raw_aum"], alone.samples["raw_aum"])  # trained once
+    np.testing.assert_allclose(
+        found.samples["raw_loo_ridge_margin_reference"], alone.samples["raw_loo_ridge_margin"], atol=1e-9
+    )
+    assert (found.neighbours["features"].rows != alone.neighbours["features"].rows).any()
+
+
+def test_saved_checkpoints_are_a_history(rows: Manifest, files: Path, tmp_path: Path) -> None:
+    weights = tuple(str(files / f"tiny-{step}.pt") for step in range(3))
+    model = f"code:{files / 'tiny.py'}:tiny@{weights[-1]}"
+    found, made = run(rows, model, tmp_path, checkpoints=weights, transform=AS_THEY_ARE)
+    assert made == {"network", "series", "neighbours", "scores"}
+    assert found.curves.shape == (3, len(rows))
+    assert {HISTORY, HEAD, GRADIENT} <= set(found.table())
+
+
+@pytest.mark.parametrize("inputs", [False, True])
+def test_a_recorded_training(rows: Manifest, tmp_path: Path, inputs: bool) -> None:
+    project = Project.create(tmp_path / "p", rows, ProjectConfig("", model="recorded", settings=QUICK))
+    with pytest.raises(InputError, match="Nothing was recorded in this project"):
+        sift(project)
+    seen = np.eye(2)[rows.labels] + np.random.default_rng(0).normal(0, 0.3, (len(rows), 2))
+    train = np.flatnonzero(rows.train)
+    with Recorder(project) as recorder:
+        for epoch in range(3):
+            for some in np.array_split(train, 4):
+                ids = [str(rows.ids[row]) for row in some]
+                extra = {"inputs": seen[some]} if inputs else {}
+                recorder.log(ids, (epoch + 1) * seen[some], rows.labels[some], epoch, **extra)
+    found = sift(project)
+    stages = {path.name.split("-")[0] for path in project.stages.folder.glob("[!.]*-*")}
+    assert stages == {"network", "neighbours", "scores"} | (set() if inputs else REFERENCE)
+    assert {HISTORY, HEAD, GRADIENT} <= set(found.table())
+    scores = found.table().filter(like="score_")
+    assert np.isfinite(scores[rows.train]).all(axis=None)
+    assert np.isfinite(found.samples["suspicion"]).all()  # held-out rows too, which were never logged
+    assert "never logged" in " ".join(found.run["notes"])
+
+
+def test_several_seeds_give_means_and_spreads_and_go_on_one_by_one(rows: Manifest, tmp_path: Path) -> None:
+    first, _ = run(rows, "reference", tmp_path)
+    trained = {path.name for path in (tmp_path / "stages").glob("features-*")}
+    found, _ = run(rows, "reference", tmp_path, models=3)
+    after = {path.name for path in (tmp_path / "stages").glob("features-*")}
+    assert trained < after
+    assert len(after) == 3
+    assert {"spread_suspicion", "spread_aum"} <= set(found.table())
+    alone = [sift(rows, "reference", dataclasses.replace(QUICK, seed=seed)).samples["raw_aum"] for seed in range(3)]
+    np.testing.assert_allclose(found.samples["raw_aum"], np.mean(alone, axis=0), rtol=1e-5)
+    assert set(plan(rows, dataclasses.replace(QUICK, models=3)).keys) == set(plan(rows, QUICK).keys)
+    np.testing.assert_array_equal(first.samples["raw_aum"], alone[0])
+
+
+@pytest.mark.parametrize("when", ["1", "last", "2"])
+def test_grand_of_any_kept_epoch(rows: Manifest, tmp_path: Path, when: str) -> None:
+    found, made = run(rows, "reference", tmp_path, grand=(when,))
+    assert "grand" in made
+    assert (found.samples["raw_grand"] > 0).all()
+    last, _ = run(rows, "reference", tmp_path, grand=("last",))
+    assert np.allclose(found.samples["raw_grand"], last.samples["raw_grand"]) == (when != "1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "error", "message"),
+    [
+        (lambda f: "reference", {"grand": ("7",)}, SettingsError, r"after epoch 7; weights are kept of epochs 1, 2"),
+        (lambda f: f"features:{f / 'features.npz'}", {"grand": ("last",), "reference": False}, SettingsError,
+         "GraNd needs a network"),
+        (lambda f: f"torchvision:resnet18@{f / 'resnet-5.pt'}", {"grand": ("last",), "reference": False},
+         SettingsError, "GraNd needs logits of the data's 2 classes"),
+        (lambda f: "reference", {"checkpoints": ("a.pt",)}, SettingsError, "Checkpoints are weights of a network"),
+        (lambda f: "reference", {"backbone": "reference"}, SettingsError, "reference is no backbone"),
+        (lambda f: f"torchvision:resnet18@{f / 'gone.pt'}", {}, ModelError, "gone.pt"),
+        (lambda f: "resnet", {}, ModelError, "Unknown model 'resnet'"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together(
+    rows: Manifest, files: Path, tmp_path: Path, kind: Kinds, changes: dict[str, Any], error: type[Exception],
+    message: str,
+) -> None:  # fmt: skip
+    with pytest.raises(error, match=message):
+        sift(rows, kind(files), dataclasses.replace(QUICK, **changes), stages=Stages(tmp_path / "stages"))
+
+
+def test_a_head_whose_classes_are_in_another_order_is_stopped_and_the_order_is_printed(
+    rows: Manifest, files: Path, tmp_path: Path
+) -> None:
+    network = trained_tiny(rows, 180)
+    right = tmp_path / "right.pt"
+    torch.save(network.state_dict(), right)
+    with torch.no_grad():
+        network[-1].weight.copy_(network[-1].weight.flip(0).clone())
+        network[-1].bias.copy_(network[-1].bias.flip(0).clone())
+    turned = tmp_path / "turned.pt"
+    torch.save(network.state_dict(), turned)
+    settings = dataclasses.replace(QUICK, reference=False, transform=AS_THEY_ARE)
+    spec = f"code:{files / 'tiny.py'}:tiny"
+    assert sift(rows, f"{spec}@{right}", settings).run["fitted"] > 0.8
+    with pytest.raises(ModelError, match="left.*top"):
+        sift(rows, f"{spec}@{turned}", settings)
+
+
+def _pixels(rows: Manifest) -> np.ndarray:
+    from core.data.images import decode
+
+    found = dict(rows.source.read(list(rows.ids)))
+    images = [np.asarray(decode(found[sample], 12)) for sample in rows.ids]  # type: ignore[arg-type]
+    return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255
+
+
+def test_code_is_run_only_where_it_may(rows: Manifest, files: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    (tmp_path / "bad.py").write_text(f"open({str(mark)!r}, 'w').close()\n" + TINY)
+    with pytest.raises(ModelError, match="--allow-code"):
+        sift(rows, f"code:{tmp_path / 'bad.py'}:tiny@{files / 'tiny-2.pt'}", QUICK, permissions=Permissions(code=False))
+    assert not mark.exists()
