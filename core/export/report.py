@@ -205,7 +205,7 @@ def looked_at(story: Story) -> list[tuple[str, str]]:
         ("Flagged", text(f"the first {story.budget} of the training images by suspicion")),
     ]
     if rule:
-        why = f"mean of {' and '.join(map(str, rule.get('scores', ())))}: {rule.get('why', '')}"
+        why = f"{' and '.join(map(str, rule.get('scores', ())))}, weighed by evidence: {rule.get('why', '')}"
         rows.append(("Suspicion", text(why)))
     rows += [
         (title, text(run[key]))

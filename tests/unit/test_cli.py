@@ -197,7 +197,7 @@ def test_the_whole_loop(say: Callable[..., Said], tmp_path: Path) -> None:
     assert told.status == 0
     assert told.data == {
         "project": str(folder), "images": 60, "problems": 0, "classes": {"left": 30, "top": 30},
-        "splits": {"train": 54, "val": 6},
+        "splits": {"train": 54, "val": 6}, "alike": [],
     }  # fmt: skip
     told = say("sift", folder, "--epochs", 2, "--trees", 50, "--no-maps", "--image-size", 8, "--budget", "4", "--json")
     assert told.status == 0

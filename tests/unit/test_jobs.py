@@ -22,6 +22,7 @@ from core.errors import ModelError, ProjectError, Stopped
 from core.jobs import JobState, ask, fold, read_events, recorded, start, state, stop
 from core.progress import Event, Progress
 from core.project import Project
+from core.shortage import ShortageError
 from tests.helpers import command, drawn_folder, environment, gradsift
 
 QUICK = ["--trees", "20", "--image-size", "8", "--no-maps", "--device", "cpu"]
@@ -336,8 +337,8 @@ def test_a_stage_is_done_when_its_folder_is_whole(project: Project) -> None:
         (Stopped("Stopped during map."), "stopped", "Stopped during map."),
         (KeyboardInterrupt(), "stopped", "Stopped. What is on disk is whole."),
         (ModelError("Training gave\na loss of nan."), "failed", "Training gave a loss of nan."),
-        (OSError(28, "No space left"), "failed",
-         "[Errno 28] No space left. What is on disk is whole; mend the cause and run again."),
+        (OSError(5, "Input/output error"), "failed",
+         "[Errno 5] Input/output error. What is on disk is whole; mend the cause and run again."),
         (ZeroDivisionError("oh"), "failed", "Something went wrong inside GradSift (ZeroDivisionError: oh). "
          "See job/output.txt."),
     ],
@@ -352,6 +353,14 @@ def test_how_it_ended(error: BaseException, phase: str, message: str, project: P
         assert state(project).phase == "running"
     assert (state(project).phase, state(project).message) == ("finished", "")
     assert not (project.job / "output.txt").exists()
+
+
+def test_a_run_that_finds_no_room_says_so(project: Project) -> None:
+    with pytest.raises(ShortageError), recorded(project, "sift", Progress()):
+        raise OSError(28, "No space left")
+    now = state(project)
+    assert (now.phase, now.message.split(".")[0]) == ("failed", "The disk is full")
+    assert "the same command goes on" in now.message
 
 
 def test_the_stop_file_stops_this_run_and_no_other(project: Project) -> None:
