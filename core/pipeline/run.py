@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from core import __version__
-from core.atlas.neighbours import feature_neighbours, gradient_neighbours
+from core.atlas.neighbours import EXACT_UP_TO, search_features, search_gradients
 from core.atlas.projection import umap_map
 from core.axes import Array
 from core.data.manifest import Manifest
@@ -30,15 +30,16 @@ from core.models.train import Task, tidy
 from core.models.train import replace as write_whole
 from core.pipeline import passes, training
 from core.pipeline.planning import VERSIONS, Plan, flips
-from core.pipeline.witnesses import Seen, witness_of
+from core.pipeline.witnesses import Seen, notes_of, witness_of
 from core.progress import Progress
 from core.project import Project, Stages
 from core.scores.ensemble import average
-from core.scores.table import evidence_table
+from core.scores.table import evidence_table, most_suspicious
 from core.scores.witness import Witness
 from core.settings import SiftSettings
 
 SKETCH_COLUMNS = 64
+FLAGGED = 0.05  # of the training rows: their neighbours are exact, however many rows there are
 RESUMED = ("features", "series")  # their makers go on from what is in the folder
 
 
@@ -145,16 +146,21 @@ class Run:
 
     def _neighbours(self, folder: Path) -> dict[str, Any]:
         train_rows, k, witness = self.manifest.train, self.settings.neighbours, self.witness
-        near = feature_neighbours(next(iter(witness.features.values())), k, train_rows, self.progress)
-        save_neighbours(folder, "features", near)
+        origin, features = next(iter(witness.features.items()))
+        flagged = most_suspicious(witness, FLAGGED) if len(self.manifest) > EXACT_UP_TO else None
+        found = {"features": search_features(features, k, train_rows, self.progress, flagged=flagged)}
         if witness.gradients is not None:
-            save_neighbours(folder, "gradients", gradient_neighbours(witness.gradients, k, train_rows, self.progress))
-        return {"k": k, "features": next(iter(witness.features))}
+            found["gradients"] = search_gradients(witness.gradients, k, train_rows, self.progress, flagged=flagged)
+        for space, search in found.items():
+            save_neighbours(folder, space, search.neighbours)
+        notes = dict.fromkeys(search.said() for search in found.values() if search.said())
+        return {"k": k, "origin": origin, **{s: f.facts() for s, f in found.items()}, "notes": list(notes)}
 
     def _scores(self, folder: Path) -> dict[str, Any]:
         near = dict(load_neighbours(self.folders["neighbours"]))
+        witness = replace(self.witness, notes=(*self.witness.notes, *notes_of(self.folders["neighbours"])))
         rows = np.asarray(near["features"].rows)
-        findings = evidence_table(self.witness, self.manifest, rows, self.settings, self.progress)
+        findings = evidence_table(witness, self.manifest, rows, self.settings, self.progress)
         self._save(findings, folder)
         return dict(findings.run)
 

@@ -102,8 +102,13 @@ def _extra(seen: Seen) -> dict[str, Float[Array, " n"]]:
 
 
 def _notes(seen: Seen) -> list[str]:
-    return [note for stage in ("network", "series", "backbone", "grand") if stage in seen.folders
-            for note in _facts(seen.folders[stage]).get("notes", [])]  # fmt: skip
+    stages = [stage for stage in ("network", "series", "backbone", "grand") if stage in seen.folders]
+    return [note for stage in stages for note in notes_of(seen.folders[stage])]
+
+
+def notes_of(folder: Path) -> list[str]:
+    """What a finished stage has to say to a person."""
+    return list(_facts(folder).get("notes", []))
 
 
 def _facts(folder: Path) -> dict[str, Any]:

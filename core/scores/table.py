@@ -6,6 +6,7 @@ should carry, and writes the sentence.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,23 +71,41 @@ def evidence_table(
     return Findings(table, witness.classes, run, suggestion, curves)
 
 
+def most_suspicious(witness: Witness, share: float) -> Bool[Array, " n"]:
+    """Return the training rows that stand first by `suspicion`, which needs no forest and no neighbours.
+
+    Args:
+        witness: what was seen of the samples.
+        share: of the training rows, 0 to 1.
+    """
+    margins, rows = choose_rule(witness, _seen(witness)).margins, np.flatnonzero(witness.train)
+    first = rows[np.argsort(margins[rows], kind="stable")[: round(share * len(rows))]]
+    return np.isin(np.arange(len(witness.train)), first)
+
+
 def _evidence(
     witness: Witness, neighbours: Array | None, settings: SiftSettings, progress: Progress
 ) -> tuple[Evidence, dict[str, Any]]:
     """Return what scores are computed from, and how stable the forest is."""
-    train, history = witness.train, witness.history
-    origins = [origin for origin in ORIGINS if origin in witness.features]
-    heads = {o: ridge_head(witness.features[o], witness.labels, len(witness.classes), train) for o in origins}
     forest: Array | None = None
     stability: dict[str, Any] = {}
     if witness.gradients is not None:
-        forest, stability = _forest(witness.gradients, train, settings, progress)
+        forest, stability = _forest(witness.gradients, witness.train, settings, progress)
+    seen = _seen(witness)
+    return replace(seen, forest=forest, neighbours=neighbours if seen.heads else None), stability
+
+
+def _seen(witness: Witness) -> Evidence:
+    """Return what scores are computed from, but for forest and neighbours."""
+    train, history = witness.train, witness.history
+    origins = [origin for origin in ORIGINS if origin in witness.features]
+    heads = {o: ridge_head(witness.features[o], witness.labels, len(witness.classes), train) for o in origins}
     return Evidence(
-        witness.labels, witness.logits, witness.gradients, forest, heads, neighbours if heads else None, history,
+        witness.labels, witness.logits, witness.gradients, None, heads, None, history,
         None if history is None else dynamics.window(history, train),
         None if history is None else dynamics.epoch_weights(history, train),
         witness.extra,
-    ), stability  # fmt: skip
+    )  # fmt: skip
 
 
 def _forest(
