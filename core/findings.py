@@ -51,7 +51,7 @@ class Findings:
     samples: pd.DataFrame
     classes: tuple[str, ...]
     run: Mapping[str, Any]
-    head_probabilities: Float[Array, "n c"]
+    head_probabilities: Float[Any, "n c"]
     curves: Float[Array, "t n"]
     neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
     maps: Mapping[str, Float[Array, "n 2"]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Findings:
     def save_scores(self, folder: Path) -> None:
         """Write the table and the arrays that belong to it into an existing folder."""
         self.samples.reset_index().to_parquet(folder / "samples.parquet", index=False)
-        np.save(folder / "head_probabilities.npy", self.head_probabilities)
+        _save_by_blocks(folder / "head_probabilities.npy", self.head_probabilities)
         np.save(folder / "curves.npy", self.curves)
         (folder / "findings.json").write_text(json.dumps({"classes": self.classes, "run": dict(self.run)}, indent=1))
 
@@ -105,6 +105,16 @@ class Findings:
             raise ProjectError(
                 f"The findings in {scores} cannot be read ({error}). Delete that folder and run `gradsift sift` again."
             ) from error
+
+
+def _save_by_blocks(path: Path, matrix: Any, rows: int = 16_384) -> None:
+    """Write a matrix whose rows may be worked out only when asked for; through a file, never a writable map."""
+    dtype = np.dtype(matrix.dtype)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(matrix.shape)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for begin in range(0, len(matrix), rows):
+            file.write(np.ascontiguousarray(matrix[begin : begin + rows], dtype=dtype).tobytes())
 
 
 def save_neighbours(folder: Path, space: str, neighbours: Neighbours) -> None:

@@ -239,7 +239,7 @@ def _labels(xp: Any, labels: Any, like: Any) -> Any:
             f"Label {given[outside[0]]} (row {outside[0]}) is not among the {c} classes, 0 to {c - 1}. Fix the row, or "
             "pass logits with a column per class."
         )
-    return xp.asarray(given.astype(np.int64), device=like.device)
+    return xp.asarray(given.astype(np.int64), device=getattr(like, "device", "cpu"))  # `LazyRows` are nowhere
 
 
 def _softmax(xp: Any, logits: Any) -> Any:

@@ -30,6 +30,11 @@ class LazyRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def size(self) -> int:
+        """How many numbers the whole matrix has."""
+        return self.shape[0] * self.shape[1]
+
     def __getitem__(self, rows: Any) -> Array:
         if isinstance(rows, int | np.integer):
             return np.asarray(self[np.array([rows])][0])

@@ -22,6 +22,7 @@ import numpy as np
 from core.axes import Array, Float
 from core.data.manifest import Manifest
 from core.gradients.last_layer import LastLayerGradients
+from core.gradients.rows import LazyRows
 from core.models.fit import check_fit
 from core.models.recorder import History
 from core.pipeline.planning import WITH_HISTORY, Plan
@@ -29,6 +30,7 @@ from core.scores.out_of_sample import ridge_head
 from core.scores.witness import Witness
 
 _SMALLEST = 1e-12
+HELD = 2**28  # numbers of the factors up to which they are held in memory: 1 GB
 
 
 class Seen(NamedTuple):
@@ -56,7 +58,7 @@ def witness_of(seen: Seen) -> Witness:
         train=manifest.train,
         classes=manifest.classes,
         history=_history(seen),
-        gradients=LastLayerGradients.from_logits(logits, manifest.labels, inputs, bias=bias),
+        gradients=_gradients(logits, manifest, inputs, bias),
         logits=logits,
         features=features or {"model": logits},
         extra=_extra(seen),
@@ -80,7 +82,7 @@ def _features(seen: Seen) -> dict[str, Float[Array, "n d"]]:
     return {origin: np.load(path, mmap_mode="r") for origin, path in paths.items() if path.exists()}
 
 
-def _factors(seen: Seen, features: Mapping[str, Array]) -> tuple[Array, Array, bool, bool]:
+def _factors(seen: Seen, features: Mapping[str, Array]) -> tuple[Any, Array, bool, bool]:
     """Logits, the last layer's inputs, whether it has a bias, and whether the network was trained on these labels."""
     folder = seen.folders.get("network", seen.folders.get("features"))
     assert folder is not None
@@ -93,7 +95,18 @@ def _factors(seen: Seen, features: Mapping[str, Array]) -> tuple[Array, Array, b
     first = next(iter(features.values())) if "model" not in features else features["model"]
     manifest = seen.manifest
     head = ridge_head(first, manifest.labels, len(manifest.classes), manifest.train)
-    return np.log(np.maximum(head.probabilities, _SMALLEST)).astype(np.float32), first, True, False
+    rows = LazyRows(head.probabilities.shape, np.float32, lambda some: np.log(_above_zero(head.probabilities[some])))
+    return np.asarray(rows) if rows.size <= HELD else rows, first, True, False
+
+
+def _above_zero(probabilities: Array) -> Array:
+    return np.maximum(probabilities, _SMALLEST).astype(np.float32)
+
+
+def _gradients(logits: Any, manifest: Manifest, inputs: Any, bias: bool) -> LastLayerGradients:
+    """Hold the factors, or work out their rows when they are asked for where they are too large to be held."""
+    make = LastLayerGradients.from_logits if logits.size + inputs.size <= HELD else LastLayerGradients.lazily
+    return make(logits, manifest.labels, inputs, bias=bias)
 
 
 def _extra(seen: Seen) -> dict[str, Float[Array, " n"]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import rankdata
@@ -37,7 +37,7 @@ class Evidence:
     """
 
     labels: Integer[Array, " n"]
-    logits: Float[Array, "n c"] | None = None
+    logits: Float[Any, "n c"] | None = None
     gradients: LastLayerGradients | None = None
     forest: Float[Array, " n"] | None = None
     heads: Mapping[str, RidgeHead] = field(default_factory=dict)

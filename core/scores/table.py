@@ -67,8 +67,7 @@ def evidence_table(
     progress.report("scores", len(SCORES), len(SCORES), "scores")
     curves = np.zeros((0, len(train)), np.float32) if evidence.history is None else evidence.history.given_prob
     run = _run(witness, evidence, rule) | ({"forest": {"trees": settings.trees, **stability}} if stability else {})
-    suggestion = by_blocks(lambda some: some.astype(np.float32), rule.probabilities)
-    return Findings(table, witness.classes, run, suggestion, curves)
+    return Findings(table, witness.classes, run, rule.probabilities.astype(np.float32), curves)
 
 
 def most_suspicious(witness: Witness, share: float) -> Bool[Array, " n"]:

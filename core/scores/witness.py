@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from core.axes import Array, Bool, Float, Integer
 from core.errors import InputError
@@ -45,7 +46,7 @@ class Witness:
     classes: tuple[str, ...]
     history: History | None = None
     gradients: LastLayerGradients | None = None
-    logits: Float[Array, "n c"] | None = None
+    logits: Float[Any, "n c"] | None = None
     features: Mapping[str, Float[Array, "_ _"]] = field(default_factory=dict)
     extra: Mapping[str, Float[Array, " n"]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -163,7 +163,7 @@ def exported(page: Any, project: Path, decisions: dict[str, tuple[str, str | Non
     for title, count in (("Excluded", out), ("Relabelled", changed), ("Kept", actions.count("keep"))):
         shown = page.locator("[data-testid=stMetric]", has_text=title).locator("[data-testid=stMetricValue]")
         assert shown.inner_text() == str(count)
-    assert page.locator(".gs-out img").count() == out
+    until(lambda: page.locator(".gs-out img").count() == out)
     write = page.get_by_role("button", name="Export", exact=True)
     assert write.is_disabled()
     page.get_by_text("Waits for your confirmation.").wait_for()

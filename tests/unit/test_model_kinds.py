@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -247,3 +248,16 @@ def test_code_is_run_only_where_it_may(rows: Manifest, files: Path, tmp_path: Pa
     with pytest.raises(ModelError, match="--allow-code"):
         sift(rows, f"code:{tmp_path / 'bad.py'}:tiny@{files / 'tiny-2.pt'}", QUICK, permissions=Permissions(code=False))
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("model", ["reference", "features"])
+def test_factors_too_large_to_hold_give_the_same_evidence(
+    rows: Manifest, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    spec = model if model == "reference" else f"features:{files / 'features.npz'}"
+    held, _ = run(rows, spec, tmp_path / "held", reference=False, maps=True)
+    monkeypatch.setattr("core.pipeline.witnesses.HELD", 0)
+    lazy, _ = run(rows, spec, tmp_path / "lazy", reference=False, maps=True)
+    pd.testing.assert_frame_equal(held.table(), lazy.table())
+    np.testing.assert_array_equal(held.maps["gradients"], lazy.maps["gradients"])
+    np.testing.assert_array_equal(held.head_probabilities, lazy.head_probabilities)
