@@ -27,7 +27,7 @@ from core.data.sources import SOURCES, SourceOptions, fetch_source, split_spec
 from core.data.sources.base import expanded, require_file
 from core.data.sources.labels import alike
 from core.data.sources.table import GUARDED
-from core.errors import DecisionError, InputError, ProjectError
+from core.errors import DecisionError, GradSiftError, InputError, ProjectError
 from core.export.formats import named
 from core.export.manifest import export_manifest
 from core.export.report import write_report
@@ -121,7 +121,7 @@ def cost_of_source(
 
     progress, options = progress or Progress(), _options(columns, meta_columns, seed)
     model, chosen = absolute_model(model), _settings(SiftSettings(seed=seed), settings or {})
-    _check_models(model, chosen, Progress())
+    _check_models(model, chosen, progress)
     _fetch(source, download)
     count = len(open_source(absolute(source), options).rows().frame)
     some = Manifest.read(
@@ -183,7 +183,7 @@ def _check_models(model: str, settings: SiftSettings, progress: Progress) -> Non
         if spec.kind == "code":
             progress.note(f"{spec.callable[0]} is your own code: a run imports it and calls {spec.callable[1]}.")
     for path in settings.checkpoints:
-        permissions.check(parse_model(model.partition("@")[0] + f"@{path}") if "@" in model else parse_model(model))
+        permissions.check(replace(parse_model(model), weights=path))
         require_file(Path(path), "The checkpoint")
 
 
@@ -328,8 +328,10 @@ def _configured(
     if (settings, model) == (before.settings, before.model) and budget in (None, before.budget):
         return project
     from core.models.device import choose
+    from core.pipeline.planning import kept_in, plan
 
     choose(settings.device, settings.precision)  # what is not there is refused before anything is written down
+    plan(project.manifest(), settings, model, kept_in(project))  # and what does not go together
     with project.lock():
         return project.with_config(settings=settings, model=model, budget=budget or before.budget)
 
@@ -344,7 +346,7 @@ def cost(
 
     settings = _settings(project.config.settings, changes)
     model = absolute_model(model) if model else project.config.model
-    _check_models(model, settings, Progress())
+    _check_models(model, settings, progress)
     permissions = Permissions.from_environment(download=download)
     found = estimate(
         project.manifest(), settings, project.stages, progress, model=model, kept=kept_in(project),
@@ -539,7 +541,9 @@ def status(project: Project) -> Answer:
     if waiting := _waiting(project, manifest):
         data["to_do"] = waiting
         lines.append(
-            f"to go on: {', '.join(waiting['stages'])}; about {waiting['memory_mb']:,} MB of memory and "
+            f"to go on, mend this first: {waiting['problem']}"
+            if "problem" in waiting
+            else f"to go on: {', '.join(waiting['stages'])}; about {waiting['memory_mb']:,} MB of memory and "
             f"{waiting['disk_mb']:,} MB of disk; gradsift sift --dry-run measures the time"
         )
     step = "show" if project.sifted else "sift"
@@ -569,7 +573,10 @@ def _waiting(project: Project, manifest: Manifest) -> dict[str, Any]:
     from core.estimate import space
     from core.pipeline import plan_of
 
-    planned = plan_of(project)
+    try:
+        planned = plan_of(project)
+    except GradSiftError as error:  # its model's file is gone, say: what is there can be looked at all the same
+        return {"stages": [], "problem": str(error)}
     stages = [name for name, key in planned.keys.items() if project.stages.find(name, key) is None]
     memory, disk = space(manifest, planned)
     return {"stages": stages, "memory_mb": memory, "disk_mb": disk} if stages else {}

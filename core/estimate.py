@@ -8,6 +8,7 @@ matrices.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import torch
 
 from core.data.images import read_pixels
 from core.data.manifest import Manifest
-from core.data.pixels import image_side
+from core.data.pixels import median_side
 from core.errors import InputError, Stopped
 from core.models import device
 from core.models.load import load
@@ -87,7 +88,9 @@ def estimate(
     rows = rows or len(manifest)
     trained = round(int(manifest.train.sum()) * rows / len(manifest))
     planned = replace(planned, epochs=planned_epochs(settings, trained))
-    missing = {name for name, key in planned.keys.items() if stages.find(name, key) is None}
+    plans = [planned, *planned.others[1:]]
+    waiting = {(name, key) for each in plans for name, key in each.keys.items() if stages.find(name, key) is None}
+    missing = {name for name, _ in waiting}
     asked = _Asked(manifest, settings, compute, permissions or Permissions.from_environment(), progress)
     slower = _product_seconds() / PRODUCT_SECONDS
     seconds = {
@@ -97,9 +100,8 @@ def estimate(
         "scores": 3 * PER_ROW_AND_TREE * settings.trees * rows * slower,
         "map": 2 * (PER_POINT * rows + FIXED_MAP) * slower,
     }
-    once = {name: round(seconds[name] if name in missing else 0.0, 2) for name in planned.keys}
-    again = {"features", "neighbours", "scores"}  # what every further seed takes
-    left = {name: value * (settings.models if name in again else 1) for name, value in once.items()}
+    times = Counter(name for name, _ in waiting)  # of several seeds each has stages of its own
+    left = {name: round(seconds[name] * times[name], 2) for name in planned.keys}
     return Estimate(left, *space(manifest, planned, rows), str(compute.describe()["device"]))
 
 
@@ -134,24 +136,27 @@ def _passing_seconds(asked: _Asked, planned: Plan, missing: set[str], rows: int)
         if spec is None or stage not in planned.keys:
             continue
         wanted = {stage, "series", "grand"} if stage == "network" else {stage}
-        found[stage] = rows * _seconds_a_pass(asked, spec) if spec.kind not in OF_FILES and missing & wanted else 0.0
+        tried = spec.kind not in OF_FILES and bool(missing & wanted)
+        found[stage] = rows * _seconds_a_pass(asked, spec, own=stage == "network") if tried else 0.0
     found["series"] = found.get("network", 0.0) * len(asked.settings.checkpoints)
     if "network" in planned.keys:
         found["grand"] = found["network"] * len(asked.settings.grand) * GRAND_PASSES
     return found
 
 
-def _seconds_a_pass(asked: _Asked, spec: ModelSpec) -> float:
+def _seconds_a_pass(asked: _Asked, spec: ModelSpec, *, own: bool) -> float:
     """Run a network over a few images; return the seconds of one, decoding included."""
     manifest = asked.manifest
-    loaded = load(spec, manifest.classes, asked.settings.transform, asked.permissions, image_side(manifest))
+    transform, layer = (asked.settings.transform, asked.settings.layer) if own else (None, None)
+    side, progress = median_side(manifest), asked.progress
+    loaded = load(spec, manifest.classes, transform, asked.permissions, side, progress=progress)
     begin = 0.0
     for part in range(2):  # the first batch pays for kernel selection
         some = replace(manifest, rows=manifest.rows.iloc[part * PASSED_IMAGES :][:PASSED_IMAGES].reset_index(drop=True))
         if not len(some):
             break
         begin, count = time.perf_counter(), len(some)
-        run_over(loaded, some, asked.compute, asked.progress, stage="trying the network")
+        run_over(loaded, some, asked.compute, progress, layer, stage="trying the network")
         seconds = (time.perf_counter() - begin) / count
     return seconds
 
@@ -211,4 +216,5 @@ def space(manifest: Manifest, planned: Plan, rows: int | None = None) -> tuple[i
     passing = 4 * EVALUATION_BATCH * planned.side**2 * 3 * STEM  # activations of one batch
     memory = BASE_MEMORY_MB + (2 * factors + 2 * history + pixels + passing) / 1e6
     kept = WEIGHTS_MB * (planned.epochs + 3)
-    return round(memory), round(kept + (factors + history + pixels + 8 * 60 * rows) / 1e6)
+    seeds = max(1, len(planned.others))
+    return round(memory), round(pixels / 1e6 + seeds * (kept + (factors + history + 8 * 60 * rows) / 1e6))

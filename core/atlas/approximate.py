@@ -69,7 +69,7 @@ def _principal_axes(units: LazyRows, count: int) -> Array:
 def _descent(held: Array, split: int, width: int, served: Array, seed: int) -> Int[Array, "n w"]:
     """Candidates for every row, as row positions, most of them near; a row may be among its own."""
     with threads_as_found(), warnings.catch_warnings():
-        # Said where some rows have many equals; they get fewer candidates, which `_ranked` completes.
+        # Said where some rows have many equals; they get fewer candidates, and the search asks again for them.
         warnings.filterwarnings("ignore", message="Failed to correctly find n_neighbors", category=UserWarning)
         from pynndescent import NNDescent
 
@@ -114,4 +114,6 @@ def _ranked(units: Sequence[LazyRows], rows: Array, near: Array, width: int) -> 
         similarity *= np.einsum("mwd,md->mw", theirs, factor[rows])
     similarity[(near < 0) | (near == rows[:, None])] = -np.inf
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :width]
-    return np.take_along_axis(near, order, axis=1), np.clip(np.take_along_axis(similarity, order, axis=1), -1, 1)
+    best = np.take_along_axis(similarity, order, axis=1)
+    found = np.where(np.isneginf(best), -1, np.take_along_axis(near, order, axis=1))
+    return found, np.clip(best, -1, 1)

@@ -152,6 +152,11 @@ def _search(
     found = approximate(units, k, served, seed, progress)
     recall = _recall(found, true, drawn, np.searchsorted(wanted, drawn))
     found.rows[wanted], found.similarity[wanted] = true.rows, true.similarity
+    short = np.flatnonzero((found.rows < 0).any(1))  # it found too few: such rows are compared with all
+    if len(short):
+        again = _nearest(units, short, served, k, progress)
+        found.rows[short], found.similarity[short] = again.rows, again.similarity
+        exact[short] = True
     return Search(found, exact, recall)
 
 

@@ -27,8 +27,12 @@ def image_side(manifest: Manifest) -> int:
     The median of the longer sides, kept within 28 to 64 and rounded up to a multiple of 4. Images of other sizes and
     shapes are squashed to that square, so that nothing is cut off.
     """
-    longer = manifest.rows[["width", "height"]].max(axis=1).median()
-    return int(np.clip(-(-int(longer) // 4) * 4, SMALLEST, LARGEST))
+    return int(np.clip(-(-median_side(manifest) // 4) * 4, SMALLEST, LARGEST))
+
+
+def median_side(manifest: Manifest) -> int:
+    """Return the median of the images' longer sides, in pixels, as they are."""
+    return max(1, int(manifest.rows[["width", "height"]].max(axis=1).median()))
 
 
 def image_digest(manifest: Manifest) -> str:

@@ -130,6 +130,24 @@ def through_head(network: nn.Module, head: nn.Linear, batch: Tensor) -> tuple[Te
     return seen[-1]
 
 
+class ToLayer(nn.Module):
+    """A network whose answer is that of one of its linear layers, where more follows it (a softmax, say)."""
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.network, self._layer = network, network.get_submodule(layer)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the layer gave."""
+        seen: list[Tensor] = []
+        hook = self._layer.register_forward_hook(lambda _, __, output: seen.append(output))
+        try:
+            self.network(images)
+        finally:
+            hook.remove()
+        return seen[-1]
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode inside the block; each of its parts is left in the mode it was in."""

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from core.errors import ModelError
 from core.models.specs import ModelSpec, Permissions, module_file
 from core.progress import Progress
 
+ENVIRONMENTS = ("node_modules", "site-packages", "venv", "env", "__pycache__")
+MOST_FILES = 2_000
 COUNT_NAMES = ("num_classes", "n_classes", "classes")
 
 
@@ -41,8 +44,10 @@ def network_from_code(
         raise ModelError(f"There is no file {module_name} (of {spec}). Check the path.")
     note = f"Runs {name} of {file or module_name}: code of your own, with your rights."
     progress.note(note)
-    make = _attribute(_module(module_name, file, spec), name, spec)
-    network = _called(make, classes, spec)
+    root = Path.cwd() if file is None or not module_name.endswith(".py") else _package_root(file)
+    with _importable(root), _fresh(root):  # the callable may import too
+        make = _attribute(_module(module_name, file, root, spec), name, spec)
+        network = _called(make, classes, spec)
     if not isinstance(network, nn.Module):
         raise ModelError(f"{name} of {spec} returned a {type(network).__name__}; it has to return a torch.nn.Module.")
     return network, note
@@ -51,18 +56,30 @@ def network_from_code(
 def code_digest(spec: ModelSpec) -> str:
     """Return the SHA-256 (hex) of the Python files that a spec's code is made of, as far as that is known unrun.
 
-    That is the module's file and those beside it; for a module of a package all files of the package.
+    That is the module's file and all Python files beside and below it; for a module of a package all of the package.
+    Files that the code opens by itself, weights among them, are not known.
     """
     state = hashlib.sha256()
     file = module_file(spec.callable[0])
     if file is None:
         return state.hexdigest()
     root = _package_root(file)
-    files = file.parent.glob("*.py") if root == file.parent else (root / file.relative_to(root).parts[0]).rglob("*.py")
-    for path in sorted(path for path in files if path.is_file()):
+    top = file.parent if root == file.parent else root / file.relative_to(root).parts[0]
+    for path in _python_files(top):
         state.update(str(path.relative_to(root)).encode("utf-8", "surrogatepass") + b"\0")
         state.update(hashlib.sha256(path.read_bytes()).digest())
     return state.hexdigest()
+
+
+def _python_files(folder: Path) -> list[Path]:
+    """Return the Python files of a folder and those below it, but for hidden folders and environments."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in ENVIRONMENTS]
+        found += [Path(place, name) for name in names if name.endswith(".py")]
+        if len(found) > MOST_FILES:
+            break
+    return sorted(path for path in found if path.is_file())[:MOST_FILES]
 
 
 def _package_root(file: Path) -> Path:
@@ -73,15 +90,39 @@ def _package_root(file: Path) -> Path:
     return folder
 
 
-def _module(name: str, file: Path | None, spec: ModelSpec) -> ModuleType:
-    root = Path.cwd() if file is None or not name.endswith(".py") else _package_root(file)
+def _module(name: str, file: Path | None, root: Path, spec: ModelSpec) -> ModuleType:
     try:
-        with _importable(root):
-            if file is not None and name.endswith(".py"):
-                return _module_of(file, root)
-            return importlib.import_module(name)
+        if file is not None and name.endswith(".py"):
+            return _module_of(file, root)
+        return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         raise ModelError(f"The code of {spec} does not load: {_said(error)}. It is your own; mend it there.") from error
+
+
+@contextmanager
+def _fresh(root: Path) -> Iterator[None]:
+    """Import modules below `root` anew, as their files are now; afterwards the process has those that it had."""
+    before = {name: sys.modules.pop(name) for name in _modules_in(root)}
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        for name in _modules_in(root):
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _modules_in(root: Path) -> list[str]:
+    """Return the names of the loaded modules that lie below a folder, but for those of environments and our own."""
+    ours, found = Path(__file__).parents[1], []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+        if not isinstance(file, str) or not Path(file).is_relative_to(root) or Path(file).is_relative_to(ours):
+            continue
+        parts = Path(file).relative_to(root).parts
+        if not any(part.startswith(".") or part in ENVIRONMENTS for part in parts):
+            found.append(name)
+    return found
 
 
 def _module_of(file: Path, root: Path) -> ModuleType:

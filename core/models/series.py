@@ -17,7 +17,7 @@ import numpy as np
 
 from core.axes import Array, Integer
 from core.data.manifest import Manifest
-from core.data.pixels import image_side
+from core.data.pixels import median_side
 from core.errors import ModelError
 from core.models.device import Compute, seeded
 from core.models.load import load
@@ -76,7 +76,7 @@ def history_of_series(
             continue
         with seeded(0):  # making a network draws first weights; the global generator stays as it was
             loaded = load(
-                replace(spec, weights=weights), manifest.classes, transform, permissions, image_side(manifest),
+                replace(spec, weights=weights), manifest.classes, transform, permissions, median_side(manifest),
                 progress=progress,
             )  # fmt: skip
         progress.note(f"Checkpoint {number + 1} of {len(checkpoints)}: {weights}")

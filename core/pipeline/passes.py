@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.axes import Array
-from core.data.pixels import image_side
+from core.data.manifest import Manifest
+from core.data.pixels import median_side
+from core.errors import InputError
 from core.models.device import seeded
 from core.models.files import read_dynamics, read_features
+from core.models.fit import check_fit
 from core.models.load import Loaded, load
 from core.models.passes import run_over
 from core.models.recorder import History, recorded
@@ -33,6 +36,9 @@ def network(run: Run, spec: ModelSpec, folder: Path) -> dict[str, Any]:
     )
     if passed.logits.shape[1] != len(run.manifest.classes):
         (folder / "logits.npy").unlink(missing_ok=True)
+    elif spec is run.plan.model:
+        train, manifest = run.manifest.train, run.manifest
+        check_fit(passed.logits[train], manifest.labels[train], manifest.classes)  # now, before anything is trained
     return {**passed.facts, "model": str(spec), "bias": passed.bias, "notes": list(loaded.notes)}
 
 
@@ -55,7 +61,7 @@ def loaded_for(run: Run, spec: ModelSpec) -> Loaded:
             run.manifest.classes,
             transform,
             run.means.permissions,
-            image_side(run.manifest),
+            median_side(run.manifest),
             progress=run.progress,
         )
 
@@ -87,6 +93,7 @@ def _of_training(run: Run, spec: ModelSpec, folder: Path) -> dict[str, Any]:
         assert spec.file is not None
         run.means.permissions.check(spec)
         history, logits = read_dynamics(spec.file, list(manifest.ids), manifest.labels)
+        _check_dynamics(spec.file, history, logits, manifest)
     else:
         assert run.means.project is not None
         found = recorded(run.means.project)
@@ -96,6 +103,21 @@ def _of_training(run: Run, spec: ModelSpec, folder: Path) -> dict[str, Any]:
         if array is not None:
             np.save(folder / f"{name}.npy", _filled(array))
     return {"model": str(spec), "epochs": len(history.learning_rate), "notes": _unlogged(np.asarray(logits))}
+
+
+def _check_dynamics(path: Path, history: History, logits: Array, manifest: Manifest) -> None:
+    """Raise InputError where the file is of other classes, or lacks rows that are trained on."""
+    if logits.shape[1] != len(manifest.classes):
+        raise InputError(
+            f"{path} holds logits of {logits.shape[1]} classes, the data has {len(manifest.classes)}. "
+            "Write one per class."
+        )
+    seen = (history.other_class >= 0).any(0) & np.asarray(np.isfinite(logits).all(1))
+    if len(unseen := np.flatnonzero(manifest.train & ~seen)):
+        raise InputError(
+            f"{len(unseen):,} of {int(manifest.train.sum()):,} training rows lack logits of the last epoch in {path}, "
+            f"the first: {manifest.ids[unseen[0]]}. Write all of them."
+        )
 
 
 def _filled(array: Array) -> Array:

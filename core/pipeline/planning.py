@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from core.data.manifest import Manifest
-from core.data.pixels import image_digest, image_side
+from core.data.pixels import image_digest, image_side, median_side
 from core.errors import InputError, SettingsError
 from core.models.load import model_digest
 from core.models.specs import ModelSpec, parse_model
-from core.models.train import planned_epochs
+from core.models.train import kept_epochs, planned_epochs
 from core.project import Project, stage_key
 from core.settings import SiftSettings
 
@@ -116,7 +116,8 @@ def trains_here(settings: SiftSettings, spec: ModelSpec, kept: Kept, images: boo
     """
     if spec.kind in TRAINED_HERE:
         return True
-    complete = bool(settings.checkpoints) or (spec.kind in WITH_HISTORY and (kept.inputs or bool(settings.backbone)))
+    features = bool(settings.backbone) or (spec.kind == "recorded" and kept.inputs)
+    complete = bool(settings.checkpoints) or (spec.kind in WITH_HISTORY and features)
     return settings.reference and images and not complete
 
 
@@ -138,17 +139,17 @@ def _keys(given: _Inputs) -> dict[str, str]:
         keys[stage] = stage_key(stage, VERSIONS[stage], inputs)
         return keys[stage]
 
-    if trains_here(settings, spec, given.kept, manifest.has_images):
-        pixels = add("pixels", {"images": image_digest(manifest), "side": given.side})
-        add("features", {"pixels": pixels, "rows": manifest.digest(), **_training(given)})
     if spec.kind not in TRAINED_HERE:
         add("network", _passed(given, spec))
     if settings.checkpoints:
         digests = [model_digest(replace(spec, weights=file)) for file in settings.checkpoints]
-        add("series", {"rows": manifest.digest(), "weights": digests, **_passed(given, spec)})
+        add("series", {"network": _passed(given, spec), "rows": manifest.digest(), "checkpoints": digests})
     if given.backbone:
         add("backbone", _passed(given, given.backbone))
-    evidence = list(keys.values())
+    if trains_here(settings, spec, given.kept, manifest.has_images):
+        pixels = add("pixels", {"images": image_digest(manifest), "side": given.side})
+        add("features", {"pixels": pixels, "rows": manifest.digest(), **_training(given)})
+    evidence = sorted(keys.values())
     if len(evidence) == 2 and keys.keys() == {"pixels", "features"}:
         seen: dict[str, Any] = {"features": keys["features"]}
     else:
@@ -169,7 +170,10 @@ def flips(manifest: Manifest, settings: SiftSettings) -> bool:
 def _training(given: _Inputs) -> dict[str, Any]:
     chosen = given.settings.as_dict()
     told = {name: chosen[name] for name in TRAINING_SETTINGS}
-    own = {"network": str(given.spec), "weights": model_digest(given.spec)} if given.spec.kind == "train" else {}
+    own: dict[str, Any] = {}
+    if given.spec.kind == "train":
+        own = {name: chosen[name] for name in ("transform", "layer")}
+        own |= {"network": given.spec.name, "weights": model_digest(given.spec)}
     return {"flip": flips(given.manifest, given.settings), **told, "epochs": given.epochs, **own}
 
 
@@ -181,7 +185,7 @@ def _passed(given: _Inputs, spec: ModelSpec) -> dict[str, Any]:
         return {"kind": spec.kind, "said": said, "rows": manifest.digest()}
     own = {"layer": settings.layer, "transform": settings.transform} if spec is given.spec else {}
     return {
-        "images": image_digest(manifest), "side": image_side(manifest), "model": spec.kind, "name": spec.name,
+        "images": image_digest(manifest), "side": median_side(manifest), "model": spec.kind, "name": spec.name,
         "weights": model_digest(spec), **own,
     }  # fmt: skip
 
@@ -194,11 +198,29 @@ def _check(manifest: Manifest, settings: SiftSettings, spec: ModelSpec, backbone
             "Give features:FILE.npz or dynamics:FILE as the model, or a source with images."
         )
     if settings.checkpoints and (spec.kind in TRAINED_HERE or spec.kind in OF_FILES):
-        raise SettingsError(f"Checkpoints are weights of a network; with {spec} there is none. Name it by --model.")
+        raise SettingsError(f"Checkpoints are weights of a network; with {spec} there is none. Name it by --model, or "
+                            "take them out: --checkpoints auto.")  # fmt: skip
+    _check_grand(manifest, settings, spec)
     if backbone and (backbone.kind in TRAINED_HERE or backbone.kind in WITH_HISTORY):
         raise SettingsError(f"{backbone} is no backbone: it gives no features before a training. Name a network.")
     if spec.kind == "recorded" and not kept.digest:
         raise InputError("Nothing was recorded in this project. Log a training with core.Recorder(project) first.")
+
+
+def _check_grand(manifest: Manifest, settings: SiftSettings, spec: ModelSpec) -> None:
+    """Refuse epochs of which no weights are kept, and what is no network, before anything is computed."""
+    here = spec.kind in TRAINED_HERE
+    kept = kept_epochs(planned_epochs(settings, int(manifest.train.sum()))) if here else []
+    for when in settings.grand:
+        if spec.kind in OF_FILES:
+            raise SettingsError(f"GraNd needs a network; {spec} is what one said. Leave it out: --grand auto.")
+        if when != "last" and not here:
+            raise SettingsError(f"GraNd was asked for after epoch {when}; {spec} has one state. Ask for: last.")
+        if when != "last" and int(when) not in kept:
+            raise SettingsError(
+                f"GraNd was asked for after epoch {when}; weights are kept of epochs {', '.join(map(str, kept))}. "
+                "Choose among them."
+            )
 
 
 def _without(keys: Mapping[str, str], name: str) -> dict[str, str]:

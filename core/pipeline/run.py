@@ -182,7 +182,7 @@ class Run:
         trained = self.folders.get("features")
         facts = json.loads((trained / "trained.json").read_text()) if trained else {}
         inputs = {"manifest": self.manifest.digest(), "tool": __version__, **facts}
-        run = {"stages": dict(self.plan.keys), "settings": self.settings.as_dict(), **inputs, **findings.run}
+        run = {**findings.run, **inputs, "stages": dict(self.plan.keys), "settings": self.settings.as_dict()}
         replace(findings, run=run).save_scores(folder)
 
     def _map(self, folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from core.errors import SettingsError
 from core.gradients.all_layers import GradientNorms, gradient_norms
 from core.models import device
 from core.models.architecture import Architecture, architecture_of
+from core.models.head import ToLayer
 from core.models.network import Network
 from core.models.passes import batches, full_precision
 from core.models.specs import ModelSpec, Permissions
@@ -23,14 +24,13 @@ from core.models.train import (
     Task,
     Trained,
     evaluate,
-    kept_epochs,
     network_after,
     normalise,
     train,
     weights_digest,
 )
 from core.pipeline.passes import loaded_for, save_history
-from core.pipeline.planning import OF_FILES, TRAINED_HERE, Plan
+from core.pipeline.planning import TRAINED_HERE, Plan
 from core.progress import Progress
 from core.scores import dynamics
 from core.settings import SiftSettings
@@ -78,7 +78,7 @@ def grand(run: Run, folder: Path) -> dict[str, Any]:
     Source: Paul et al. 2021, definition 2.1, in evaluation mode; `epoch_<k>.npy` are the terms of the mean.
 
     Raises:
-        SettingsError: weights of such an epoch are not kept, or there is no network whose classes are the data's.
+        SettingsError: the network does not tell the data's classes apart.
     """
     run.progress.note(f"GraNd over all parameters, after epoch {', '.join(run.settings.grand)}")
     with full_precision():
@@ -93,14 +93,8 @@ def grand(run: Run, folder: Path) -> dict[str, Any]:
 def _norms_after(run: Run, when: str) -> GradientNorms:
     """The norms with the weights after one epoch, of the person's own network where there is one."""
     if run.plan.model.kind not in TRAINED_HERE:
-        return _norms_of_finished(run, when)
+        return _norms_of_finished(run)
     epoch = run.plan.epochs if when == "last" else int(when)
-    kept = kept_epochs(run.plan.epochs)
-    if epoch not in kept:
-        raise SettingsError(
-            f"GraNd was asked for after epoch {when}; weights are kept of epochs {', '.join(map(str, kept))}. "
-            "Choose among them."
-        )
     architecture = _architecture(run)
     network = network_after(run.folders["features"], epoch - 1, run.task.classes, run.compute, architecture)
     statistics = architecture.statistics or run.task.statistics
@@ -114,11 +108,7 @@ def _norms_after(run: Run, when: str) -> GradientNorms:
     return gradient_norms(network.plain, blocks())
 
 
-def _norms_of_finished(run: Run, when: str) -> GradientNorms:
-    if when != "last":
-        raise SettingsError(f"GraNd was asked for after epoch {when}; {run.plan.model} has one state. Ask for: last.")
-    if run.plan.model.kind in OF_FILES:
-        raise SettingsError(f"GraNd needs a network; {run.plan.model} is what one said. Leave it out.")
+def _norms_of_finished(run: Run) -> GradientNorms:
     loaded = loaded_for(run, run.plan.model)
     if loaded.classes != len(run.manifest.classes):
         raise SettingsError(
@@ -132,7 +122,8 @@ def _norms_of_finished(run: Run, when: str) -> GradientNorms:
             order.append(rows)
             yield images, _labels(run, rows)
 
-    found = gradient_norms(loaded.network.to(run.compute.device), blocks())
+    network = loaded.network.to(run.compute.device)
+    found = gradient_norms(ToLayer(network, run.settings.layer) if run.settings.layer else network, blocks())
     norms = np.empty_like(found.norms)
     norms[np.concatenate(order)] = found.norms
     return replace(found, norms=norms)

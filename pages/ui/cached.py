@@ -7,6 +7,7 @@ manifest's time stamp.
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 import time
@@ -43,8 +44,10 @@ SLIDE_SIDE = 512  # pixels of an image on a slide
 
 @st.cache_resource(show_spinner=False)
 def options() -> AppOptions:
-    """Return what the app was told when it was started."""
-    return AppOptions.from_environment()
+    """Return what the app was told when it was started; the runs that it starts are held to the same."""
+    told = AppOptions.from_environment()
+    os.environ.update(told.environment())  # else they would take themselves for a person's own command line
+    return told
 
 
 @st.cache_resource(show_spinner=False)

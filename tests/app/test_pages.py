@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.models.specs import Permissions
 from core.project import Project
 from core.review.decisions import Review
 from core.serve import AppOptions
@@ -334,3 +335,19 @@ def test_names_that_try_to_be_markup_stay_text(world: World, scored: Project, na
     if name == "export":
         assert says(at, f"{IMG} loses 12 of")
         assert says(at, f"{MARK} loses 12 of")
+
+
+def test_the_runs_of_an_app_that_was_told_nothing_are_held_to_its_folder(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`streamlit run app.py` sets no variables: the processes that it starts must not take themselves for a person."""
+    for name in AppOptions((Path("x"),)).environment():
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    cached.options.clear()
+    told = cached.options()
+    assert not told.allow_code
+    permissions = Permissions.from_environment()
+    assert not permissions.code
+    assert permissions.roots
+    cached.options.clear()

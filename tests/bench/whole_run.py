@@ -21,14 +21,18 @@ import torch
 STAGES = ("pixels", "features", "neighbours", "scores", "map")
 ONE_STAGE = """
 import sys
-from core.pipeline import _Run
+from dataclasses import replace
+from core.models.specs import Permissions
+from core.pipeline import plan_of
+from core.pipeline.run import Means, Run
 from core.progress import Progress
 from core.project import Project
 project, stage = Project.open(sys.argv[1]), sys.argv[2]
-run = _Run(project.manifest(), project.config.settings, project.stages, Progress())
-names = list(run.plan.keys)
-wanted = {name: run.plan.keys[name] for name in names[: names.index(stage) + 1]}
-run.plan = type(run.plan)(run.plan.side, run.plan.epochs, wanted)
+planned = plan_of(project)
+names = list(planned.keys)
+wanted = {name: planned.keys[name] for name in names[: names.index(stage) + 1]}
+means = Means(project.stages, Progress(), Permissions(), project)
+run = Run(project.manifest(), project.config.settings, replace(planned, keys=wanted), means)
 run.all()
 """
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -628,3 +629,27 @@ def test_commands_that_do_not_compute_load_no_torch(made: Path, tmp_path: Path) 
     )  # fmt: skip
     assert told.returncode == 0
     assert os.environ.get("PYTHONPATH") != str(tmp_path)
+
+
+def test_what_does_not_go_together_is_not_written_down(say: Callable[..., Said], tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    say("new", folder, "--source", f"folder:{drawn_folder(tmp_path / 'images', 12)}")
+    (tmp_path / "w.pt").write_bytes(b"")
+    before = (folder / "project.toml").read_text()
+    told = say("sift", folder, "--model", "reference", "--checkpoints", tmp_path / "w.pt")
+    assert told.status == 1
+    assert "--checkpoints auto" in told.err
+    assert (folder / "project.toml").read_text() == before
+    assert say("status", folder).status == 0
+
+
+def test_a_project_whose_model_is_gone_can_be_looked_at(say: Callable[..., Said], tmp_path: Path) -> None:
+    folder, weights = tmp_path / "p", tmp_path / "f.npz"
+    ids = [f"{name}/{row:03d}.png" for row in range(12) for name in [("left", "top")[row % 2]]]
+    np.savez(weights, sample_id=np.array(ids), features=np.eye(12, dtype=np.float32))
+    say("new", folder, "--source", f"folder:{drawn_folder(tmp_path / 'images', 12)}", "--model", f"features:{weights}")
+    weights.unlink()
+    told = say("status", folder)
+    assert told.status == 0
+    assert "mend this first" in told.out
+    assert "f.npz" in told.out

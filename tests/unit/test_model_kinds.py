@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from torchvision import models
 from core.data.manifest import Manifest
 from core.errors import InputError, ModelError, SettingsError
 from core.findings import Findings
+from core.models.load import load, model_digest
 from core.models.recorder import Recorder
-from core.models.specs import Permissions
+from core.models.specs import Permissions, parse_model
 from core.pipeline import plan, sift
 from core.project import Project, ProjectConfig, Stages
-from tests.helpers import QUICK, drawn_folder
+from tests.helpers import QUICK, drawn, drawn_folder
 
 HISTORY, HEAD, GRADIENT = "score_aum", "score_loo_ridge_margin", "score_oga_l2"
 AS_THEY_ARE = "resize=12,mean=0/0/0,std=1/1/1"
@@ -261,3 +263,92 @@ def test_factors_too_large_to_hold_give_the_same_evidence(
     pd.testing.assert_frame_equal(held.table(), lazy.table())
     np.testing.assert_array_equal(held.maps["gradients"], lazy.maps["gradients"])
     np.testing.assert_array_equal(held.head_probabilities, lazy.head_probabilities)
+
+
+def test_everything_that_changes_a_stage_reaches_its_key(rows: Manifest, files: Path) -> None:
+    weights = [str(files / f"tiny-{step}.pt") for step in range(3)]
+    spec = f"code:{files / 'tiny.py'}:tiny@{weights[-1]}"
+
+    def series(*checkpoints: str) -> str:
+        return plan(rows, dataclasses.replace(QUICK, checkpoints=checkpoints), spec).keys["series"]
+
+    lists = [weights, weights[:2], weights[::-1], weights[1:]]
+    assert len({series(*each) for each in lists}) == len(lists)
+
+    def trained(**changes: Any) -> str:
+        model = f"train:resnet18@{files / 'resnet-5.pt'}"
+        return plan(rows, dataclasses.replace(QUICK, **changes), model).keys["features"]
+
+    assert len({trained(), trained(transform=AS_THEY_ARE), trained(layer="fc"), trained(seed=1)}) == 4
+
+    def passed(**changes: Any) -> str:
+        return plan(rows, dataclasses.replace(QUICK, **changes), spec).keys["network"]
+
+    assert len({passed(), passed(transform=AS_THEY_ARE), passed(layer="4")}) == 3
+    assert passed() == passed(seed=1)
+
+
+def test_a_network_sees_photographs_as_its_weights_say(tmp_path: Path, files: Path) -> None:
+    for row in range(12):
+        folder = tmp_path / "large" / ("left", "top")[row % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row}.png").write_bytes(drawn(row % 2, row, 300))
+    large = Manifest.read(f"folder:{tmp_path / 'large'}")
+    sift(large, f"torchvision:resnet18@{files / 'resnet-5.pt'}", dataclasses.replace(QUICK, reference=False),
+         stages=Stages(tmp_path / "stages"))  # fmt: skip
+    (folder,) = (tmp_path / "stages").glob("network-*")
+    assert json.loads((folder / "run.json").read_text())["transform"].startswith("resize=256,crop=224")
+
+
+def test_the_record_of_several_seeds_is_that_of_the_whole_run(rows: Manifest, tmp_path: Path) -> None:
+    found, _ = run(rows, "reference", tmp_path, models=2, maps=True)
+    assert found.run["settings"]["models"] == 2
+    assert found.run["settings"]["maps"]
+    assert set(found.run["stages"]) >= {"map", "scores", "features"}
+    assert (tmp_path / "stages" / f"scores-{found.run['stages']['scores']}").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda line, row: {**line, **{name: [*line[name], 0.0] for name in line if "epoch" in name}},
+         "holds logits of 3 classes, the data has 2"),
+        (lambda line, row: None if row % 5 == 1 else line, r"training rows lack logits .* the first: left/"),
+    ],
+)  # fmt: skip
+def test_dynamics_that_do_not_fit(
+    rows: Manifest, files: Path, tmp_path: Path, change: Callable[[Any, int], Any], message: str
+) -> None:
+    lines = [json.loads(line) for line in (files / "dynamics.jsonl").read_text().splitlines()]
+    changed = [change(line, row) for row, line in enumerate(lines)]
+    (tmp_path / "d.jsonl").write_text("\n".join(json.dumps(line) for line in changed if line))
+    with pytest.raises(InputError, match=message):
+        sift(rows, f"dynamics:{tmp_path / 'd.jsonl'}", dataclasses.replace(QUICK, reference=False))
+
+
+def test_grand_of_a_named_layer_is_that_of_the_network_without_what_follows_it(
+    rows: Manifest, files: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "soft.py").write_text(
+        TINY + "\ndef soft(classes=2):\n    return nn.Sequential(*tiny(classes), nn.Softmax(1))\n"
+    )
+    weights = files / "tiny-2.pt"
+    told = {"grand": ("last",), "transform": AS_THEY_ARE, "reference": False}
+    plain, _ = run(rows, f"code:{files / 'tiny.py'}:tiny@{weights}", tmp_path / "a", **told)
+    soft, _ = run(rows, f"code:{tmp_path / 'soft.py'}:soft@{weights}", tmp_path / "b", **told, layer="4")
+    np.testing.assert_allclose(plain.samples["raw_grand"], soft.samples["raw_grand"], rtol=1e-5)
+
+
+def test_code_is_read_anew_and_known_by_all_its_files(rows: Manifest, files: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "nets" / "inner.py"
+    inner.parent.mkdir()
+    inner.write_text(TINY)
+    (tmp_path / "own.py").write_text("from nets.inner import tiny\n")
+    spec = parse_model(f"code:{tmp_path / 'own.py'}:tiny@{files / 'tiny-2.pt'}")
+    before = model_digest(spec)
+    allowed = (rows.classes, AS_THEY_ARE, Permissions(), 12)
+    assert load(spec, *allowed).network[0].stride == (2, 2)
+    inner.write_text(TINY.replace("stride=2", "stride=3"))
+    assert model_digest(spec) != before
+    assert load(spec, *allowed).network[0].stride == (3, 3)
+    assert "nets" not in sys.modules
