@@ -116,7 +116,7 @@ def _extra(seen: Seen) -> dict[str, Float[Array, " n"]]:
 
 def _notes(seen: Seen) -> list[str]:
     stages = [stage for stage in ("network", "series", "backbone", "grand") if stage in seen.folders]
-    return [note for stage in stages for note in notes_of(seen.folders[stage])]
+    return list(dict.fromkeys(note for stage in stages for note in notes_of(seen.folders[stage])))
 
 
 def notes_of(folder: Path) -> list[str]:

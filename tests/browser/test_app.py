@@ -360,7 +360,7 @@ def test_keys_while_the_server_is_dead(page: Any, app: Any, project: Path, toler
     page.locator(".status.late").first.wait_for()
     assert held(project) == {}
     app.start()
-    until(lambda: len(held(project)) == 5, 60)
+    until(lambda: len(held(project)) == 5, 150)  # the browser tries again after ever longer pauses
     page.locator(".status.saved").first.wait_for(timeout=SLOW)
     actions = ["keep", "exclude", "unsure", "keep", "exclude"]
     assert held(project) == {name: (action, None) for name, action in zip(names, actions, strict=False)}
