@@ -27,6 +27,7 @@ from core.scores.witness import ORIGINS, Witness
 from core.settings import SiftSettings
 
 FOREST_SEEDS = 3
+HELD = 2**26  # probabilities up to which they are an array, 256 MB; beyond it rows are worked out when asked for
 STABILITY_SHARE = 0.05
 
 
@@ -67,7 +68,10 @@ def evidence_table(
     progress.report("scores", len(SCORES), len(SCORES), "scores")
     curves = np.zeros((0, len(train)), np.float32) if evidence.history is None else evidence.history.given_prob
     run = _run(witness, evidence, rule) | ({"forest": {"trees": settings.trees, **stability}} if stability else {})
-    return Findings(table, witness.classes, run, rule.probabilities.astype(np.float32), curves)
+    suggestion = rule.probabilities.astype(np.float32)
+    if suggestion.size <= HELD:
+        suggestion = np.asarray(suggestion)
+    return Findings(table, witness.classes, run, suggestion, curves)
 
 
 def most_suspicious(witness: Witness, share: float) -> Bool[Array, " n"]:
