@@ -88,7 +88,7 @@ def estimate(
     rows = rows or len(manifest)
     trained = round(int(manifest.train.sum()) * rows / len(manifest))
     planned = replace(planned, epochs=planned_epochs(settings, trained))
-    plans = [planned, *planned.others[1:]]
+    plans = [planned, *planned.seeds[1:]]
     waiting = {(name, key) for each in plans for name, key in each.keys.items() if stages.find(name, key) is None}
     missing = {name for name, _ in waiting}
     asked = _Asked(manifest, settings, compute, permissions or Permissions.from_environment(), progress)
@@ -150,7 +150,7 @@ def _seconds_a_pass(asked: _Asked, spec: ModelSpec, *, own: bool) -> float:
     transform, layer = (asked.settings.transform, asked.settings.layer) if own else (None, None)
     side, progress = median_side(manifest), asked.progress
     loaded = load(spec, manifest.classes, transform, asked.permissions, side, progress=progress)
-    begin = 0.0
+    seconds = 0.0
     for part in range(2):  # the first batch pays for kernel selection
         some = replace(manifest, rows=manifest.rows.iloc[part * PASSED_IMAGES :][:PASSED_IMAGES].reset_index(drop=True))
         if not len(some):
@@ -216,5 +216,5 @@ def space(manifest: Manifest, planned: Plan, rows: int | None = None) -> tuple[i
     passing = 4 * EVALUATION_BATCH * planned.side**2 * 3 * STEM  # activations of one batch
     memory = BASE_MEMORY_MB + (2 * factors + 2 * history + pixels + passing) / 1e6
     kept = WEIGHTS_MB * (planned.epochs + 3)
-    seeds = max(1, len(planned.others))
+    seeds = max(1, len(planned.seeds))
     return round(memory), round(pixels / 1e6 + seeds * (kept + (factors + history + 8 * 60 * rows) / 1e6))

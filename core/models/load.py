@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from core.data.sources.base import file_error
 from core.errors import ModelError
+from core.models.device import seeded
 from core.models.own_code import code_digest, network_from_code
 from core.models.specs import DEFAULT, ModelSpec, Permissions
 from core.models.transform import Transform, at_own_size
@@ -89,12 +90,13 @@ def load(
     """
     permissions.check(spec)
     progress = progress or Progress()
-    if spec.kind == "code":
-        made = _from_code(spec, len(classes), permissions, progress)
-    elif spec.kind in LIBRARIES:
-        made = _from_library(spec, permissions, progress)
-    else:
+    if spec.kind != "code" and spec.kind not in LIBRARIES:
         raise ModelError(f"{spec} is no finished network. Finished networks are torchvision:, timm: and code:.")
+    with seeded(0):  # making a network draws first weights; the global generator stays as it was
+        own = spec.kind == "code"
+        made = (
+            _from_code(spec, len(classes), permissions, progress) if own else _from_library(spec, permissions, progress)
+        )
     network = _Plain(made.network.float().cpu().eval())
     transform, said = _choose_transform(network, made, settings_transform, image_side)
     width = _check_answer(spec, network, transform)

@@ -19,7 +19,7 @@ from core.axes import Array, Integer
 from core.data.manifest import Manifest
 from core.data.pixels import median_side
 from core.errors import ModelError
-from core.models.device import Compute, seeded
+from core.models.device import Compute
 from core.models.load import load
 from core.models.passes import Pass, run_over
 from core.models.record import read_row, write_whole
@@ -74,11 +74,8 @@ def history_of_series(
         if path and path.exists():
             rows.append(read_row(path))
             continue
-        with seeded(0):  # making a network draws first weights; the global generator stays as it was
-            loaded = load(
-                replace(spec, weights=weights), manifest.classes, transform, permissions, median_side(manifest),
-                progress=progress,
-            )  # fmt: skip
+        network = replace(spec, weights=weights)
+        loaded = load(network, manifest.classes, transform, permissions, median_side(manifest), progress=progress)
         progress.note(f"Checkpoint {number + 1} of {len(checkpoints)}: {weights}")
         rows.append(row_of(run_over(loaded, manifest, compute, progress, layer), manifest, weights))
         notes += [note for note in loaded.notes if note not in notes]

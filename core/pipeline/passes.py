@@ -11,7 +11,6 @@ from core.axes import Array
 from core.data.manifest import Manifest
 from core.data.pixels import median_side
 from core.errors import InputError
-from core.models.device import seeded
 from core.models.files import read_dynamics, read_features
 from core.models.fit import check_fit
 from core.models.load import Loaded, load
@@ -37,8 +36,7 @@ def network(run: Run, spec: ModelSpec, folder: Path) -> dict[str, Any]:
     if passed.logits.shape[1] != len(run.manifest.classes):
         (folder / "logits.npy").unlink(missing_ok=True)
     elif spec is run.plan.model:
-        train, manifest = run.manifest.train, run.manifest
-        check_fit(passed.logits[train], manifest.labels[train], manifest.classes)  # now, before anything is trained
+        _check_order(passed.logits, run.manifest)
     return {**passed.facts, "model": str(spec), "bias": passed.bias, "notes": list(loaded.notes)}
 
 
@@ -55,15 +53,8 @@ def series(run: Run, folder: Path) -> dict[str, Any]:
 def loaded_for(run: Run, spec: ModelSpec) -> Loaded:
     """Load a network; the transform and the layer of the settings are the model's, not the backbone's."""
     transform = run.settings.transform if spec is run.plan.model else None
-    with seeded(0):  # a head that is replaced draws its first weights; the global generator stays as it was
-        return load(
-            spec,
-            run.manifest.classes,
-            transform,
-            run.means.permissions,
-            median_side(run.manifest),
-            progress=run.progress,
-        )
+    side, permissions = median_side(run.manifest), run.means.permissions
+    return load(spec, run.manifest.classes, transform, permissions, side, progress=run.progress)
 
 
 def save_history(history: History, folder: Path) -> None:
@@ -81,10 +72,16 @@ def _of_features(run: Run, spec: ModelSpec, folder: Path) -> dict[str, Any]:
     if logits is not None and spec is run.plan.model:
         if logits.shape[1] == len(run.manifest.classes):
             np.save(folder / "logits.npy", logits)
+            _check_order(logits, run.manifest)
         else:
             notes = [f"{spec.file.name} holds logits of {logits.shape[1]} classes, the data has "
                      f"{len(run.manifest.classes)}: the left-out head on its features stands in for them."]  # fmt: skip
     return {"model": str(spec), "notes": notes}
+
+
+def _check_order(logits: Array, manifest: Manifest) -> None:
+    """Refuse classes in another order now, before anything is trained."""
+    check_fit(logits[manifest.train], manifest.labels[manifest.train], manifest.classes)
 
 
 def _of_training(run: Run, spec: ModelSpec, folder: Path) -> dict[str, Any]:

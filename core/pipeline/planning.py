@@ -56,7 +56,7 @@ class Plan:
         epochs: of that training.
         keys: stage name to key.
         model: the person's model, `backbone` the pretrained one.
-        others: the same for each further seed, where the run has several.
+        seeds: where the run has several seeds, the plan of each, the first among them, without a map.
     """
 
     side: int
@@ -64,7 +64,7 @@ class Plan:
     keys: Mapping[str, str]
     model: ModelSpec
     backbone: ModelSpec | None = None
-    others: tuple[Plan, ...] = ()
+    seeds: tuple[Plan, ...] = ()
 
     @property
     def trains(self) -> bool:
@@ -94,7 +94,7 @@ def plan(manifest: Manifest, settings: SiftSettings, model: str = "reference", k
     mean = stage_key(
         "scores", VERSIONS["scores"], {"seeds": [keys["scores"], *(each.keys["scores"] for each in others)]}
     )
-    return replace(alone, keys={**keys, "scores": mean}, others=(replace(alone, keys=_without(keys, "map")), *others))
+    return replace(alone, keys={**keys, "scores": mean}, seeds=(replace(alone, keys=_without(keys, "map")), *others))
 
 
 def plan_of(project: Project) -> Plan:
@@ -149,11 +149,7 @@ def _keys(given: _Inputs) -> dict[str, str]:
     if trains_here(settings, spec, given.kept, manifest.has_images):
         pixels = add("pixels", {"images": image_digest(manifest), "side": given.side})
         add("features", {"pixels": pixels, "rows": manifest.digest(), **_training(given)})
-    evidence = sorted(keys.values())
-    if len(evidence) == 2 and keys.keys() == {"pixels", "features"}:
-        seen: dict[str, Any] = {"features": keys["features"]}
-    else:
-        seen = {"evidence": evidence, "rows": manifest.digest()}
+    seen = {"evidence": sorted(keys.values()), "rows": manifest.digest()}
     grand = [add("grand", {**seen, "epochs": list(settings.grand)})] if settings.grand else []
     neighbours = add("neighbours", {**seen, "k": settings.neighbours})
     add("scores", {"neighbours": neighbours, "trees": settings.trees, "seed": settings.seed, "grand": grand})

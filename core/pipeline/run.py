@@ -74,12 +74,12 @@ class Run:
             "backbone": self._backbone,
             "grand": self._grand,
             "neighbours": self._neighbours,
-            "scores": self._mean_scores if self.plan.others else self._scores,
+            "scores": self._mean_scores if self.plan.seeds else self._scores,
             "map": self._map,
         }
         for name, key in self.plan.keys.items():
             if name == "scores" and self.stages.find(name, key) is None:
-                self._other_seeds()
+                self._each_seed()
             self.folders[name] = self.stages.find(name, key) or self._make(name, key, makers[name])
             if self.means.remember and name in ("scores", "map"):  # a gallery opens before the map is there
                 there = {stage: self.stages.find(stage, key) for stage, key in self.plan.keys.items()}
@@ -164,7 +164,7 @@ class Run:
         self._save(findings, folder)
         return dict(findings.run)
 
-    def _other_seeds(self) -> None:
+    def _each_seed(self) -> None:
         """Run what each seed asks for, one by one; each is kept as a run of its own would be."""
         for seed, each in self._seeds():
             settings = replace(self.settings, models=1, maps=False, seed=seed)
@@ -176,7 +176,7 @@ class Run:
         return {"seeds": [seed for seed, _ in self._seeds()]}
 
     def _seeds(self) -> list[tuple[int, Plan]]:
-        return [(self.settings.seed + other, each) for other, each in enumerate(self.plan.others)]
+        return [(self.settings.seed + other, each) for other, each in enumerate(self.plan.seeds)]
 
     def _save(self, findings: Findings, folder: Path) -> None:
         trained = self.folders.get("features")

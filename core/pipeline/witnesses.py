@@ -75,7 +75,8 @@ def _history(seen: Seen) -> History | None:
 
 
 def _features(seen: Seen) -> dict[str, Float[Array, "n d"]]:
-    places = {"backbone": ("backbone", "inputs"), "model": ("network", "inputs"), "reference": ("features", "features")}
+    trained = "model" if seen.plan.model.kind == "train" else "reference"
+    places = {"backbone": ("backbone", "inputs"), "model": ("network", "inputs"), trained: ("features", "features")}
     paths = {
         origin: seen.folders[stage] / f"{name}.npy" for origin, (stage, name) in places.items() if stage in seen.folders
     }

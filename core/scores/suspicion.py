@@ -10,7 +10,8 @@ held-out images, or none, the parts count alike, each as strongly as its calibra
 Features of a network that has memorised its labels carry the wrong labels too, which held-out images cannot show: its
 head is not heard (`_doubt`). Neighbours are no part: they say what the head on the same features says, less well.
 
-Measured on human label errors (`tests/bench/backbone.py`): average precision on 10,000 CIFAR-10N images, labels
+Measured on human label errors, from kept trainings (`tests/bench/backbone.py` rebuilds stand-ins and table): average
+precision on 10,000 CIFAR-10N images, labels
 `worse` (40 % wrong, mean of two training seeds) / `aggre` (9 % wrong, one seed). The backbones are stand-ins trained on
 the true labels of other images; "best other" is the best of: each part, each mean
 percentile of two parts and of all, that of the reference alone among them.

@@ -352,3 +352,16 @@ def test_code_is_read_anew_and_known_by_all_its_files(rows: Manifest, files: Pat
     assert model_digest(spec) != before
     assert load(spec, *allowed).network[0].stride == (3, 3)
     assert "nets" not in sys.modules
+
+
+def test_a_network_trained_here_by_name_is_called_the_persons_own(rows: Manifest, tmp_path: Path) -> None:
+    found, _ = run(rows, "train:shufflenet_v2_x0_5", tmp_path, image_size=32, epochs=1)
+    assert set(found.run["heads"]) == {"model"}
+    assert "reference" not in found.run["suspicion"]["why"]
+
+
+def test_loading_a_network_leaves_the_global_generator_as_it_was(rows: Manifest, files: Path) -> None:
+    before = torch.get_rng_state()
+    load(parse_model(f"torchvision:resnet18@{files / 'resnet-5.pt'}"), rows.classes, None, Permissions(), 12)
+    load(parse_model(f"code:{files / 'tiny.py'}:tiny"), rows.classes, None, Permissions(), 12)
+    assert torch.equal(torch.get_rng_state(), before)
