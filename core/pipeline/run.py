@@ -40,6 +40,7 @@ from core.settings import SiftSettings
 
 SKETCH_COLUMNS = 64
 FLAGGED = 0.05  # of the training rows: their neighbours are exact, however many rows there are
+OF_THE_STAGE = ("stage", "key", "format", "tool", "seconds", "peak_memory_mb", "settings", "manifest")  # in its record
 RESUMED = ("features", "series")  # their makers go on from what is in the folder
 
 
@@ -180,8 +181,9 @@ class Run:
 
     def _save(self, findings: Findings, folder: Path) -> None:
         trained = self.folders.get("features")
-        facts = json.loads((trained / "trained.json").read_text()) if trained else {}
-        inputs = {"manifest": self.manifest.digest(), "tool": __version__, **facts}
+        recorded = json.loads((trained / "run.json").read_text()) if trained else {}
+        facts = {name: value for name, value in recorded.items() if name not in OF_THE_STAGE}
+        inputs = {**facts, "manifest": self.manifest.digest(), "tool": __version__}
         run = {**findings.run, **inputs, "stages": dict(self.plan.keys), "settings": self.settings.as_dict()}
         replace(findings, run=run).save_scores(folder)
 

@@ -169,6 +169,17 @@ def test_other_trees_do_not_train_again(images: Path, tmp_path: Path) -> None:
     assert dict(Project.open(project.folder).run) == dict(second.run)
 
 
+def test_a_training_of_an_earlier_version_is_taken_over(images: Path, tmp_path: Path) -> None:
+    project = fresh(images, tmp_path / "shapes")
+    first = sift(project)
+    (trained,) = project.stages.folder.glob("features-*")
+    (trained / "trained.json").unlink()  # earlier versions wrote none
+    second = sift(project.with_config(settings=dataclasses.replace(QUICK, trees=7)))
+    told = ("epochs", "features_of_epoch", "flip", "device", "weights_sha256", "manifest")
+    assert {name: first.run[name] for name in told} == {name: second.run[name] for name in told}
+    assert second.run["settings"]["trees"] == 7
+
+
 def test_two_sifts_at_once_are_refused(images: Path, tmp_path: Path) -> None:
     project, told = fresh(images, tmp_path / "shapes"), list[str]()
 
