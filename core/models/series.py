@@ -7,6 +7,7 @@ when a training is over and nobody logged it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,6 +74,7 @@ def history_of_series(
         path = folder / f"checkpoint-{number:04d}.npz" if folder else None
         if path and path.exists():
             rows.append(read_row(path))
+            notes += [note for note in _kept_notes(path) if note not in notes]
             continue
         network = replace(spec, weights=weights)
         loaded = load(network, manifest.classes, transform, permissions, median_side(manifest), progress=progress)
@@ -80,9 +82,16 @@ def history_of_series(
         rows.append(row_of(run_over(loaded, manifest, compute, progress, layer), manifest, weights))
         notes += [note for note in loaded.notes if note not in notes]
         if path:
+            path.with_suffix(".json").write_text(json.dumps(loaded.notes))  # before the row that makes it count
             write_whole(path, rows[-1])
     history = History(**{name: np.stack([row[name] for row in rows]) for name in History.__dataclass_fields__})
     return Series(history, (*notes, *notes_on(checkpoints, history)))
+
+
+def _kept_notes(path: Path) -> list[str]:
+    """What loading a finished checkpoint had to say."""
+    beside = path.with_suffix(".json")
+    return list(json.loads(beside.read_text())) if beside.exists() else []
 
 
 def row_of(found: Pass, manifest: Manifest, weights: str) -> dict[str, Array]:

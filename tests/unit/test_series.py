@@ -93,6 +93,19 @@ def test_finished_passes_are_not_run_again(
         np.testing.assert_array_equal(array, again.history.arrays()[name], err_msg=name)
 
 
+def test_what_a_finished_checkpoint_had_to_say_is_said_again(
+    manifest: Manifest, saved: list[str], tmp_path: Path
+) -> None:
+    def notes() -> tuple[str, ...]:
+        return history_of_series(
+            SPEC, saved, manifest, CPU, Progress(), permissions=Permissions(), folder=tmp_path
+        ).notes
+
+    first = notes()
+    assert any("transform" in note for note in first)  # nobody gave one
+    assert notes() == first
+
+
 def test_a_checkpoint_of_other_classes_is_told_by_its_name(
     manifest: Manifest, saved: list[str], tmp_path: Path
 ) -> None:
