@@ -217,6 +217,7 @@ if "switch" in st.query_params:
         st.button(f"Project {name}", on_click=lambda name=name: st.session_state.update(project=name))
     st.button("As bea", on_click=lambda: st.session_state.update(who="bea"))
     st.button("Later", on_click=lambda: st.session_state.update(later=True))
+    st.button("Take out", on_click=lambda: st.session_state.update(out=not st.session_state.get("out")))
 if "far" in st.query_params:
     st.expander("More").text("Text")
     st.button("Far")
@@ -232,5 +233,5 @@ else:
         _, side = st.columns([2, 1])
         with side:
             suspects(REVIEW)
-    else:
+    elif not st.session_state.get("out"):
         suspects(REVIEW)

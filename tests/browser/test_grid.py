@@ -748,6 +748,24 @@ def test_what_arrives_later_is_shown_and_moves_nothing(page: Any, open_grid: Any
     assert badges(page)[:6] == [f"⇄ {label}", "", "✕ out", "✕ out", "✕ out", ""]
 
 
+def test_a_grid_that_streamlit_moves_stays_where_the_person_was(page: Any, open_grid: Any, log: Path) -> None:
+    open_grid(page, "switch=1&n=120")
+    cards, names = page.locator(".card"), ids(page)
+    cards.nth(20).click()
+    cards.nth(22).click(modifiers=["Shift"])
+    on_panel(page, 22)
+    page.locator(".list").evaluate("node => { node.scrollTop = 90; performance.now = () => 0 }")  # at once, that is
+    for count in (0, 120):
+        page.get_by_role("button", name="Take out").click()
+        until(lambda count=count: cards.count() == count)  # type: ignore[misc]
+    assert current(page) == 22
+    assert page.locator(".card[aria-selected=true]").count() == 3
+    assert page.locator(".list").evaluate("node => node.scrollTop") == 90
+    press(page, "x")
+    saved(page)
+    assert held(log) == dict.fromkeys(names[20:23], ("exclude", None))
+
+
 def test_each_click_is_told_also_the_second_on_the_same_image(page: Any, open_grid: Any) -> None:
     open_grid(page, "switch=1&plain=1")
     name, told = ids(page)[3], page.get_by_text("Opened ")

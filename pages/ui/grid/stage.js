@@ -3,6 +3,7 @@
 
 const LETTERS = { k: "keep", r: "relabel", x: "exclude", u: "unsure" };
 const REST = 150; // ms of rest after which the focus is told to Python
+const MOVED = 2000; // ms within which a grid that ends and begins is one that Streamlit moved
 
 class Grid {
   constructor(root, data) {
@@ -32,6 +33,8 @@ class Grid {
     this.main.append(this.list);
     this.frame.append(this.main, this.panel.node, this.live, this.zoom.node, this.keys);
     this.list.addEventListener("click", (event) => this.click(event));
+    this.scrolled = 0; // a list that has left the page says 0
+    this.list.addEventListener("scroll", () => (this.scrolled = this.list.scrollTop));
     this.list.addEventListener("dblclick", (event) => event.target.closest(".card") && this.zoom.open());
     this.onKey = (event) => this.press(event);
     this.onSize = () => this.fit();
@@ -88,6 +91,18 @@ class Grid {
     this.fit();
     const busy = editable(deepFocus());
     if (!busy) this.list.focus({ preventScroll: true });
+    this.regain();
+  }
+
+  // Where a person was before Streamlit took the grid out of the page and put it in again.
+  regain() {
+    const left = shared.left?.[this.key];
+    if (!left || left.owner !== this.owner || performance.now() - left.when > MOVED || !alike(this.rows, left.rows)) return;
+    delete shared.left[this.key];
+    this.anchor = left.anchor;
+    this.choose(left.chosen);
+    this.focus(left.at);
+    this.list.scrollTop = left.scrolled;
   }
 
   // The same images with other pictures, figures or classes: focus, choice and scroll stay.
@@ -460,6 +475,8 @@ class Grid {
   }
 
   end() {
+    const { owner, rows, at, chosen, anchor, scrolled } = this;
+    (shared.left ??= {})[this.key] = { owner, rows, at, chosen, anchor, scrolled, when: performance.now() };
     clearTimeout(this.resting);
     cancelAnimationFrame(this.drawn);
     this.courier?.end();
