@@ -6,6 +6,9 @@
 | `d` | inputs of the last layer (with the bias's constant 1) | `p` | columns of a random projection |
 | `c` | classes | `t` | epochs of a recorded training |
 
+In `core.verify` and `core.retrain`: `m` test rows, `k` trainings (seeds, or draws of a control), `r` training rows, `b`
+bootstrap draws, `g` classes or groups, `q` columns; in `core.toys` `q` points of a drawing.
+
 `Float[Array, "n d"]` reads: a numpy array of floating point numbers, one row per sample, one column per input. While
 the tests run, jaxtyping checks every such annotation on every call; in normal use they cost nothing.
 """

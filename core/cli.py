@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from core import __version__, commands, looking, opening
+from core import __version__, commands, looking, opening, proving
 from core.commands import AUTO, Answer
 from core.data.sources import SOURCES
 from core.errors import GradSiftError, Stopped
@@ -22,6 +22,7 @@ from core.models.specs import MODELS
 from core.opening import DEMO_SETTINGS
 from core.progress import Progress
 from core.project import Project
+from core.retrain.run import VerifyOptions
 from core.serve import LOCAL
 from core.shortage import shortages
 from core.terminal import Narrator, shown
@@ -89,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     entries = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for build in (
         _demo, _app, _new, _sift, _show, _copies, _groups, _facts, _scores, _problems, _decide, _undo, _redo, _export,
-        _report, _status,
+        _report, _status, _verify, _reproduce,
     ):  # fmt: skip
         build(entries)
     return top
@@ -388,6 +389,66 @@ def _status(entries: Any) -> None:
     _on_project(
         entries, "status", "say what is there, what runs and what is next", "gradsift status pets",
         lambda project, _o, _p: commands.status(project),
+    )  # fmt: skip
+
+
+def _verify(entries: Any) -> None:
+    command = _on_project(
+        entries, "verify", "say whether the decisions helped: train with and without them, and with random ones",
+        "gradsift verify pets --full --arm remove:oga_l2:5%", _run_verify,
+    )  # fmt: skip
+    command.add_argument("--full", action="store_true", help="retrain; without it a head on recorded features, seconds")
+    command.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each arm (default: 3)")
+    command.add_argument(
+        "--arm", nargs="+", action="extend", default=[], metavar="ARM",
+        help="also compare: remove:SCORE:K, relabel:SCORE:K, upweight:SCORE:K[:FACTOR] (K: 500 or 5%%; :per-class at "
+        "the end for a share of each class), or file:PATH, a table of decisions",
+    )  # fmt: skip
+    command.add_argument(
+        "--test", metavar="NAME", help="the split to compare on, or training (default: test, else val, else training)"
+    )
+    command.add_argument("--network", metavar="SPEC", help="to retrain: reference, or train:ARCH[@WEIGHTS]")
+    command.add_argument(
+        "--groups", nargs="+", metavar="COLUMN", help="columns or cluster to look at apart; none: classes alone"
+    )
+    command.add_argument(
+        "--controls", action=argparse.BooleanOptionalAction, default=True,
+        help="compare with as many removed at random (default: yes)",
+    )  # fmt: skip
+    command.add_argument("--dry-run", action="store_true", help="say what it would take, from a short probe")
+
+
+def _run_verify(project: Project, options: argparse.Namespace, progress: Progress) -> Answer:
+    told = VerifyOptions(
+        "full" if options.full else "quick", tuple(options.arm), options.seeds, options.test, options.network,
+        None if options.groups is None else tuple(options.groups), options.controls,
+    )  # fmt: skip
+    return proving.verify(project, told, progress, dry_run=options.dry_run)
+
+
+def _reproduce(entries: Any) -> None:
+    command = _command(
+        entries, "reproduce", "run a paper's experiment anew and put the figures beside the published ones",
+        "gradsift reproduce oga-cifar10n --data ~/cifar --keep ~/oga --out oga.csv", _run_reproduce,
+    )  # fmt: skip
+    command.add_argument("name", metavar="NAME", help="which one: oga-cifar10n")
+    command.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder with its data")
+    command.add_argument("--labels", nargs="+", default=["worse", "aggre"], metavar="KIND", help="which human labels")
+    command.add_argument("--rows", type=int, default=10_000, metavar="N", help="images to train on (default: 10000)")
+    command.add_argument("--seeds", type=int, default=3, metavar="N", help="repetitions (default: 3)")
+    command.add_argument(
+        "--network", default="auto", metavar="NAME", help="reference, resnet34, or auto: the latter on a GPU (default)"
+    )
+    command.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep trainings there, so that a stopped call goes on"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table there")
+
+
+def _run_reproduce(options: argparse.Namespace, progress: Progress) -> Answer:
+    return proving.reproduce(
+        options.name, options.data, labels=options.labels, rows=options.rows, seeds=options.seeds,
+        network=options.network, out=options.out, keep=options.keep, progress=progress,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@
     recorded/             what `Recorder(project)` kept of a training loop of one's own
     review.sqlite         decisions, append-only
     job/                  what a run says while it works, see `core.jobs`
+    verify/<time>-<form>/ what came of a verification, see `core.verify.record`
     exports/<time>/       what left
 
 A stage's folder is written under a temporary name and renamed when it is whole. Nothing here is ever unpickled.
@@ -173,6 +174,11 @@ class Project:
     def job(self) -> Path:
         """Where a run writes down how it goes."""
         return self.folder / "job"
+
+    @property
+    def verify(self) -> Path:
+        """Where verifications are kept."""
+        return self.folder / "verify"
 
     @property
     def recorded(self) -> Path:

@@ -34,11 +34,16 @@ def page() -> None:
     count = cached.image_count(project)
     title = f"{project.folder.name}: {count:,} images of {len(project.classes)} classes"
     st.subheader(notices.plain(title), anchor=False)
-    if now.running:
+    if now.kind == session.VERIFY:
+        if now.running:
+            _checking(project)
+            return
+        now = JobState()  # that a check has ended says nothing of the scores
+    else:
         job_panel.panel(project)
+    if now.running:
         st.caption("The run is a process of its own: close this tab, or the app, and it goes on.")
         return
-    job_panel.panel(project)
     done = project.sifted and now.phase in ("finished", "none")
     if done:
         run = cached.findings(project).run
@@ -56,6 +61,13 @@ def page() -> None:
         return
     waiting = _cost(project, arguments)
     _start(project, now, [*arguments, *allowed], count, waiting)
+
+
+def _checking(project: Project) -> None:
+    notices.info("A check of the cleaning is running on this project. Scoring waits until it has ended.")
+    job_panel.panel(project, compact=True)
+    if st.button("Go to the check", icon=":material/verified:"):
+        session.goto("verify")
 
 
 def _next() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from core.commands import new
 from core.findings import Findings
 from core.project import Project
 from core.review.decisions import Review
+from core.verify.arms import decisions_mark
+from core.verify.record import place
+from tests.fake_verification import fake_verification
 from tests.helpers import drawn
 
 IMG = "<img src=x onerror=alert(1)>"
@@ -24,8 +28,8 @@ PER_CLASS = 12
 BUDGET = "20%"
 
 
-def reported_project(root: Path, *, maps: bool = True, decided: bool = True) -> Project:
-    """36 images of three classes, 33 to train on.
+def reported_project(root: Path, *, maps: bool = True, decided: bool = True, verified: bool = False) -> Project:
+    """36 images of three classes, 33 to train on; `verified` as `verify` says.
 
     The first of the ranking: four `IMG` suggested `PLAIN`, two `PLAIN` suggested `IMG`, one `LINK` that stands.
     """
@@ -48,6 +52,8 @@ def reported_project(root: Path, *, maps: bool = True, decided: bool = True) -> 
     project.remember({"scores": scores, "map": drawn_maps})
     if decided:
         decide(project)
+    if verified:
+        verify(project)
     return project
 
 
@@ -66,6 +72,33 @@ def decide(project: Project) -> None:
     review.decide([ranked[1]], "exclude")
     Review(project, reviewer="bo").decide([ranked[2]], "keep")
     review.decide([ranked[4]], "unsure")
+
+
+def verify(
+    project: Project, form: str = "full", *, made_at: str = "2026-03-01T12:00:00", now: bool = True, effect: float = 0.3
+) -> None:
+    """A made-up verification of the decisions in effect (or, without `now`, of others); all images are its test set.
+
+    Half of the `IMG` training images change, and some `IMG` test images are then told for another class: it pays.
+    """
+    rows = project.manifest().rows
+    ids = tuple(str(each) for each in rows["sample_id"])
+    made = fake_verification(
+        m=len(ids), form=form, k=3 if form == "full" else 20, effect=effect, classes_effect={"cat": -2.5 * effect},
+        noise=0.005, made_at=made_at,
+    )  # fmt: skip
+    named = dict(zip(("cat", "dog", "fox"), CLASSES, strict=True))
+    groups = {"class": tuple(named[each] for each in made.groups["class"]), f"meta_{IMG}": (NOTE,) * len(ids)}
+    changed = {"class": {IMG: 6, PLAIN: 1, LINK: 0}, f"meta_{IMG}": {NOTE: 7}}
+    mark = decisions_mark(Review(project, reviewer="bo", read_only=True).current(), ids)
+    verification = replace(
+        made, classes=CLASSES, groups=groups, network=IMG, notes=(NOTE,), settings={LINK: IMG},
+        test=replace(made.test, ids=ids, note=NOTE),
+        group_sizes={"class": dict.fromkeys(CLASSES, 11), f"meta_{IMG}": {NOTE: 33}},
+        outcomes=tuple(replace(each, removed_per=changed if each.changes else {}) for each in made.outcomes),
+        decisions=mark if now else {"changed": 40, "digest": "other"},
+    )  # fmt: skip
+    verification.save(place(project.verify, verification))
 
 
 def _findings(rows: pd.DataFrame, classes: tuple[str, ...], maps: bool) -> Findings:

@@ -62,7 +62,8 @@ def nothing(_page: Page) -> None:
 
 PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "load": ("load", nothing), "score": ("score", nothing), "map": ("map", lasso), "review": ("review", nothing),
-    "export": ("export", nothing), "present": ("present", nothing),
+    "verify": ("verify", nothing), "export": ("export", nothing), "learn": ("learn", nothing),
+    "present": ("present", nothing),
 }  # fmt: skip
 
 

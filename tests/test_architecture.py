@@ -47,15 +47,23 @@ ARROWS: dict[str, set[str]] = {
     # where the halves meet
     "findings": {"errors", "axes"},
     "project": {"errors", "shortage", "settings", "data", "findings"},
+    # did it help? `verify` reads and judges, without torch; `retrain` runs
+    "verify": {"errors", "axes", "review"},
+    "retrain": {
+        "core", "errors", "axes", "progress", "settings", "chance", "data", "gradients", "models", "scores", "pipeline",
+        "findings", "project", "review", "verify",
+    },
     # the deciding half: no torch
     "review": {"errors", "axes", "catalogue", "reasons", "findings"},
-    "export": {"core", "errors", "review"},
+    "export": {"core", "errors", "review", "verify"},
     # what a screen asks for: no torch
     "roots": {"errors", "data"},
     "library": {"errors", "data", "project", "roots"},
     "pictures": {"errors", "axes", "data", "project", "roots"},
     "preview": {"errors", "chance", "data", "models", "roots", "pictures"},
     "extras": {"axes", "errors", "progress", "data", "findings", "project"},
+    "toys": {"errors", "axes", "gradients", "scores"},
+    "lesson": {"errors", "axes", "gradients", "findings", "review"},
     "jobs": {"core", "errors", "shortage", "progress", "project", "terminal"},
     "serve": {"core", "errors", "progress", "data"},
     # the way in
@@ -65,12 +73,13 @@ ARROWS: dict[str, set[str]] = {
         "estimate", "extras", "jobs", "terminal",
     },
     "looking": {"progress", "project", "review", "extras", "terminal", "commands"},
+    "proving": {"errors", "progress", "project", "retrain", "verify", "jobs", "terminal", "commands"},
     "opening": {
         "errors", "progress", "data", "findings", "project", "review", "jobs", "serve", "terminal", "commands",
     },
     "cli": {
         "core", "errors", "shortage", "progress", "data", "models", "project", "terminal", "serve", "commands",
-        "looking", "opening",
+        "looking", "opening", "proving", "retrain",
     },
     "launch": set(),  # it has to run where `core` is somebody else's
     "core": set(),  # core/__init__.py: names, loaded on first use
@@ -79,7 +88,8 @@ ARROWS: dict[str, set[str]] = {
 LIGHT = ["core", "core.review.decisions", "core.review.present", "core.export.manifest", "core.findings",
          "core.project", "core.cli", "core.review.inbox", "core.review.gallery", "core.review.detail",
          "core.review.points", "core.review.changes", "core.export.report", "core.pictures", "core.library",
-         "core.preview", "core.jobs", "core.opening"]  # fmt: skip
+         "core.preview", "core.jobs", "core.opening", "core.verify.shown", "core.export.proof", "core.lesson",
+         "core.toys", "core.proving"]  # fmt: skip
 HEAVY = {"torch", "torchvision", "umap", "numba", "sklearn", "streamlit", "plotly"}
 PUBLIC = {
     "Project", "Manifest", "SiftSettings", "sift", "Findings", "LastLayerGradients", "GradientForest", "Review",

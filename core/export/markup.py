@@ -17,6 +17,8 @@ Images: TypeAlias = Callable[[list[str]], Mapping[str, bytes | None]]
 # What would end a line, start a hidden one, or turn the direction of what follows.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _TYPES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"))
+ROW = 6  # images side by side on a screen
+LONGEST_TITLE = 40
 BADGES = {"keep": "✓ kept", "relabel": "⇄ relabelled", "exclude": "✕ excluded", "unsure": "? unsure"}
 
 
@@ -137,3 +139,14 @@ def percent(share: float) -> str:
     if whole == 0 and share > 0:
         return "below 1 %"
     return "over 99 %" if whole == 100 and share < 1 else f"{whole} %"
+
+
+def across(count: int) -> str:
+    """How many columns hold `count` images in at most two rows of a screen, as the name of a class."""
+    return f"c{max(count if count <= ROW else (count + 1) // 2, 1)}"
+
+
+def short(label: object) -> str:
+    """A name for a title, cut where it is long."""
+    whole = plain(label)
+    return whole if len(whole) <= LONGEST_TITLE else f"{whole[: LONGEST_TITLE - 1]}…"

@@ -35,6 +35,7 @@ from core.export.markup import (
     table,
     text,
 )
+from core.export.proof import proof_details
 from core.export.slides import (
     PAIRS_ON_SLIDES,
     PARTS,
@@ -49,6 +50,7 @@ from core.export.slides import (
 from core.export.story import RIVAL_TITLES, Story, homeless, tell
 from core.review.decisions import ACTIONS, EXCLUDE, KEEP, RELABEL
 from core.review.present import plain as plain_rows
+from core.verify.record import FULL
 
 if TYPE_CHECKING:
     from core.project import Project
@@ -189,6 +191,7 @@ def details(story: Story, images: Images, top: int = 8) -> dict[str, str]:
         or ("" if story.maps else paragraph("This run was told to draw no maps.")),
         "pairs": more_pairs(story, images, top),
         "decided": decision_details(story, images),
+        "proof": proof_details(story.proof) if story.proof else "",
     }
 
 
@@ -352,7 +355,8 @@ def reproduce(story: Story) -> str:
     sift = f"gradsift sift {project} --budget {story.budget}"
     sift += "".join(f" --{key} {settings[key]}" for key in ("seed", "trees") if key in settings)
     sift += f" --epochs {run['epochs']}" if "epochs" in run else ""
-    lines = [new, sift, f"gradsift report {project} --to report.html"]
+    check = [f"gradsift verify {project}{_form(story)}"] if story.proof else []
+    lines = [new, sift, *check, f"gradsift report {project} --to report.html"]
     known = [
         ("Digest of ids, labels, splits and images", run.get("manifest")),
         ("Digest of the trained weights", run.get("weights_sha256")),
@@ -363,6 +367,12 @@ def reproduce(story: Story) -> str:
         "rankings agree closely. Options of a table's columns and held-out share are given again as at first."
     )
     return f"<pre><code>{text_lines(lines)}</code></pre>{paragraph(said, 'muted')}{digests}"
+
+
+def _form(story: Story) -> str:
+    """The options of the verification that is told."""
+    told = story.proof.verification if story.proof else None
+    return f" --full --seeds {len(told.seeds)}" if told and told.form == FULL else ""
 
 
 def _argument(spec: str) -> str:

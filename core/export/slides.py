@@ -8,7 +8,6 @@ knows both looks: a block in a page, and a screen of its own inside `.presenting
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -16,6 +15,7 @@ import pandas as pd
 from core.export.map_picture import by_class, drawing, legend
 from core.export.markup import (
     Images,
+    across,
     arrow,
     badge,
     bar,
@@ -28,8 +28,11 @@ from core.export.markup import (
     paragraph,
     percent,
     plain,
+    short,
     text,
 )
+from core.export.proof import Slide as Slide
+from core.export.proof import proof_limits, proof_next, proof_slides
 from core.export.story import MapPoints, Pair, Story
 from core.review.changes import LOSS_SHARE
 from core.review.decisions import EXCLUDE, KEEP, RELABEL, UNSURE
@@ -41,19 +44,9 @@ PAIRS_ON_SLIDES = 3
 PAIRS_IN_CHART = 6
 ON_A_SLIDE = 6  # images of a pair; the page shows more
 STRIP = 12
-ROW = 6  # images side by side on a screen
-LONGEST_TITLE = 40
 
 
-@dataclass(frozen=True)
-class Slide:
-    """One slide: the part of the report it belongs to, its title as text, its body as HTML."""
-
-    part: str
-    title: str
-    html: str
-
-
+UNMEASURED = "Whether a network trained on the cleaned set is better has not been measured here."
 PARTS = {
     "looked": "What was looked at",
     "headline": "What was found",
@@ -61,6 +54,7 @@ PARTS = {
     "pairs": "The worst class pairs",
     "cases": "A closer look",
     "decided": "What was decided",
+    "proof": "Did it help?",
     "limits": "What this does not tell",
     "next": "What is next",
 }
@@ -82,6 +76,7 @@ def slides(story: Story, images: Images, top: int = 8) -> list[Slide]:
           for pair in story.pairs[:PAIRS_ON_SLIDES]),
         *(Slide("cases", case_title(story, sample), case_block(story, sample, images)) for sample in story.cases),
         Slide("decided", decided_title(story), decided(story, images)),
+        *proof_slides(story, images),
         Slide("limits", "What this does not tell", listed(map(text, limits(story)))),
         Slide("next", "What is next", listed(next_steps(story), "ol")),
     ]  # fmt: skip
@@ -313,11 +308,6 @@ def decided_strip(rows: pd.DataFrame, images: Images) -> str:
     return f'<div class="strip {across(len(cards))}">{"".join(cards)}</div>' if cards else ""
 
 
-def across(count: int) -> str:
-    """How many columns hold `count` images in at most two rows of a screen, as the name of a class."""
-    return f"c{max(count if count <= ROW else (count + 1) // 2, 1)}"
-
-
 def change(row: Mapping[str, Any]) -> str:
     """A decision in words."""
     words = {KEEP: "label kept", EXCLUDE: "excluded", UNSURE: "unsure", RELABEL: f"relabelled {row['final_label']}"}
@@ -340,7 +330,7 @@ def limits(story: Story) -> list[str]:
         "The network learned from these very labels: a mistake that is made throughout cannot be seen.",
         "Percentages of classes are estimates of a network, not measurements.",
         "The yield covers the images that were looked at; it is no rate for the rest.",
-        "Whether a network trained on the cleaned set is better has not been measured here.",
+        *(proof_limits(story.proof) if story.proof else [UNMEASURED]),
     ]
 
 
@@ -357,11 +347,5 @@ def next_steps(story: Story) -> list[str]:
         if changed
         else "Export the manifest once there are decisions: the log goes with it."
     )
-    steps.append("Train on the cleaned and on the present set, and compare both on test labels that people checked.")
+    steps += proof_next(story.proof)
     return [text(step) for step in steps]
-
-
-def short(label: object) -> str:
-    """A name for a title, cut where it is long."""
-    whole = plain(label)
-    return whole if len(whole) <= LONGEST_TITLE else f"{whole[: LONGEST_TITLE - 1]}…"

@@ -25,6 +25,9 @@ from core.review.gallery import WRONG, Filters, gallery, pairs, progress
 from core.review.log import DecisionLog
 from core.review.points import RANKINGS, map_data, overlap
 from core.review.present import plain
+from core.verify.arms import decisions_mark
+from core.verify.record import FULL, QUICK, Verification, latest
+from core.verify.shown import Shown, pick, show, stale
 
 if TYPE_CHECKING:
     from core.findings import Findings
@@ -73,6 +76,21 @@ class MapPoints:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """The verification that is told, and one arm of it.
+
+    Attributes:
+        verification: all of it.
+        shown: what the screen says of the arm.
+        stale: what to say where decisions have changed since; "" where they have not.
+    """
+
+    verification: Verification
+    shown: Shown
+    stale: str
+
+
+@dataclass(frozen=True)
 class Story:
     """What is told.
 
@@ -86,6 +104,7 @@ class Story:
         cases: up to `CASES` flagged images: the most suspicious of different given classes. Each with the examples of
             its "given" and its "suggested" class that the large view shows beside it, or None.
         planted: the planted errors among all training rows and among the flagged ones; None where no truth is known.
+        proof: whether the decisions help, where that was measured.
     """
 
     name: str
@@ -110,6 +129,7 @@ class Story:
     maps: tuple[MapPoints, ...] = ()
     planted: tuple[int, int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    proof: Proof | None = None
 
     @property
     def images(self) -> int:
@@ -190,6 +210,7 @@ def tell(project: Project, *, now: datetime | None = None) -> Story:
                    for space in ("gradients", "features") if space in findings.maps),
         planted=planted(rows, ranked),
         options=dict(project.config.source_options),
+        proof=proof(project.verify, current, rows.index[(rows["split"] == "train").to_numpy(bool)]),
     )  # fmt: skip
 
 
@@ -263,3 +284,20 @@ def planted(rows: pd.DataFrame, ranked: pd.DataFrame) -> tuple[int, int] | None:
     truth = rows["true_label"].reindex(ranked.index)
     wrong = (truth.notna() & (truth.astype("str") != ranked["given_label"].astype("str"))).to_numpy(bool)
     return int(wrong.sum()), int((wrong & ranked["flagged"].to_numpy(bool)).sum())
+
+
+def proof(folder: Path, decisions: pd.DataFrame, train: pd.Index[str]) -> Proof | None:
+    """The verification to tell: a full one before a quick one, and one of the present decisions before any other.
+
+    Args:
+        folder: `Project.verify`.
+        decisions: those in effect.
+        train: the ids of the training rows.
+
+    Raises:
+        ProjectError: one is damaged; the message says which folder to delete.
+    """
+    now = decisions_mark(decisions, train)
+    found = [each for form in (FULL, QUICK) if (each := latest(folder, form)) and each.arms]
+    told = next((each for each in found if not stale(each, now)), found[0] if found else None)
+    return Proof(told, show(told, pick(told)), stale(told, now)) if told else None

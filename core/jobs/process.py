@@ -23,12 +23,13 @@ from core.terminal import duration, shown
 _PROGRAM = (sys.executable, "-P", "-m", "core.cli")
 
 
-def start(project: Project, arguments: Sequence[str]) -> None:
-    """Start `gradsift sift` on the project in a session of its own: it outlives this process.
+def start(project: Project, arguments: Sequence[str], command: str = "sift") -> None:
+    """Start a long command on the project in a session of its own: it outlives this process.
 
     Args:
-        project: what to sift; a stopped or killed run goes on where it was.
-        arguments: options of `gradsift sift`.
+        project: what to work on; a stopped or killed run goes on where it was.
+        arguments: options of the command.
+        command: `sift`, or another one that works under `recorded` with its own name as the kind.
 
     Raises:
         ProjectError: a run is working on the project, or its folder cannot be written to.
@@ -47,10 +48,10 @@ def start(project: Project, arguments: Sequence[str]) -> None:
             (project.job / "stop").unlink(missing_ok=True)
             with (project.job / "output.txt").open("wb") as output:
                 process = subprocess.Popen(  # it waits for the lock before it writes
-                    [*_PROGRAM, "sift", str(project.folder), *arguments], stdin=subprocess.DEVNULL, stdout=output,
+                    [*_PROGRAM, command, str(project.folder), *arguments], stdin=subprocess.DEVNULL, stdout=output,
                     stderr=subprocess.STDOUT, env={**_environment(), RUN: run}, start_new_session=True,
                 )  # fmt: skip
-            replace_file(events, b"".join([line("asked", run=run, arguments=list(arguments)), *kept]))
+            replace_file(events, b"".join([line("asked", run=run, kind=command, arguments=list(arguments)), *kept]))
     except OSError as error:
         raise ProjectError(f"The run of {project.folder} cannot be started: {error}.") from error
     threading.Thread(target=_wait, args=(process, project, run), daemon=True).start()

@@ -118,7 +118,8 @@ def fold(
     found = JobState(
         phase, kind=str(first.get("kind", "sift")), run=run, started_at=first["at"], tool=str(first.get("tool", "")),
         settings=dict(first.get("settings", {})), message=str(end["message"]) if end else "",
-        ended_at=end["at"] if end else None, stages=_stages(events, now, phase) if begun else (),
+        ended_at=end["at"] if end else None,
+        stages=_stages(events, now, phase, first.get("kind") == "sift") if begun else (),
         curve=curve_of(events) if begun else (),
         notes=tuple(str(event["text"]) for event in events if event["event"] == "note"),
     )  # fmt: skip
@@ -153,16 +154,19 @@ def _number(value: object) -> Any:
 
 
 def _stages(
-    events: Sequence[Mapping[str, Any]], now: float | int, phase: str
+    events: Sequence[Mapping[str, Any]], now: float | int, phase: str, thumbs: bool = True
 ) -> tuple[tuple[str, str, float | int | None], ...]:
-    """Return every stage of the plan with its status; those that were there already took 0 seconds."""
+    """Return every stage of the plan, thumbnails before them where the run makes some, with its status.
+
+    Those that were there already took 0 seconds.
+    """
     plan = next((event for event in events if event["event"] == "plan"), None)
     if plan is None:
         return ()
     ends = {str(event["name"]): event["at"] for event in events if event["event"] == "stage"}
     rows: list[tuple[str, str, float | int | None]] = []
     begin, active = plan["at"], phase in ("running", "stopping")
-    for name in (THUMBS, *map(str, plan["keys"])):
+    for name in (*((THUMBS,) if thumbs else ()), *map(str, plan["keys"])):
         if name in ends:
             rows.append((name, "done", max(ends[name] - begin, 0)))
             begin = ends[name]
@@ -175,9 +179,15 @@ def _stages(
 
 
 def curve_of(events: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, float | int], ...]:
-    """Return one entry per epoch; an epoch that was done over counts as it was done last."""
-    epochs = {event["epoch"]: event for event in events if event["event"] == "epoch"}
+    """Return one entry per epoch of the latest training; an epoch that was done over counts as it was done last."""
+    found = [event for event in events if event["event"] == "epoch"]
+    epochs = {event["epoch"]: event for event in found if _training(event) == _training(found[-1])}
     return tuple({name: epochs[epoch][name] for name in ("epoch", "loss", "accuracy")} for epoch in sorted(epochs))
+
+
+def _training(event: Mapping[str, Any]) -> str:
+    """Which training an epoch is of: scoring has one."""
+    return str(event.get("training", "training"))
 
 
 def read_events(text: str) -> list[dict[str, Any]]:

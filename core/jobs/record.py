@@ -37,7 +37,7 @@ class Recording(Progress):
     """Progress of a run that is written down, with what else a run can say about itself."""
 
     tell: Callable[..., None] = lambda **_facts: None  # device, precision, settings
-    plan: Callable[[Mapping[str, str]], None] = lambda _keys: None  # the stages' names and keys
+    plan: Callable[..., None] = lambda _keys, **_more: None  # the stages' names and keys, see `_Writer.plan`
     ended: Callable[[str], None] = lambda _stage: None  # a stage that leaves no folder of its own
     gauge: Callable[[Callable[[], int]], None] = lambda _measure: None  # how to ask for the accelerator's memory (MB)
 
@@ -91,7 +91,8 @@ class _Writer:
         self.keys, self.over = dict[str, str](), set[str]()
         self.last, self.last_at = Event("", 0, 0, ""), time.monotonic()
         self.seen: deque[tuple[float, int]] = deque(maxlen=WINDOW)
-        self.epoch, self.looked, self.asked = 0, 0.0, False
+        self.epoch, self.training, self.of = 0, "", ""
+        self.looked, self.asked = 0.0, False
         self.measure: Callable[[], int] | None = None
         self.alone, self.over_and_out = threading.RLock(), threading.Event()  # against the thread that beats
         if RUN not in os.environ:
@@ -125,10 +126,16 @@ class _Writer:
             self.last, self.last_at = event, time.monotonic()
             if not self.seen:
                 self.seen.append((self.last_at, event.done))
-        epoch = int(event.figures.get("epoch", 0))
+        if epoch := int(event.figures.get("epoch", 0)):
+            self.look_at_epoch(event, epoch)
+
+    def look_at_epoch(self, event: Event, epoch: int) -> None:
+        """Write down an epoch that has ended, with the training it is of: a run may consist of several."""
+        if event.stage != self.training:
+            self.training, self.epoch = event.stage, 0
         if epoch > self.epoch and event.done * event.figures.get("epochs", 0) >= epoch * event.total:
-            self.epoch = epoch
-            self.write("epoch", epoch=epoch, loss=event.figures["loss"], accuracy=event.figures["accuracy"])
+            self.epoch, figures = epoch, {name: event.figures[name] for name in ("loss", "accuracy")}
+            self.write("epoch", epoch=epoch, **figures, training=event.stage)
 
     def should_stop(self) -> bool:
         """Say whether someone asked this run to stop."""
@@ -157,14 +164,25 @@ class _Writer:
         except RuntimeError:
             return None
 
-    def plan(self, keys: Mapping[str, str]) -> None:
-        """Take the stages to come; the curve of a training that this run goes on with is kept."""
-        done = [name for name, key in keys.items() if self.project.stages.find(name, key)]
-        self.write("plan", keys=dict(keys), done=done)
+    def plan(self, keys: Mapping[str, str], of: str = "", done: Sequence[str] = ()) -> None:
+        """Take the stages to come; the curve of a training that this run goes on with is kept.
+
+        Args:
+            keys: name to key; a stage is done when its folder is there.
+            of: the folders' name, where all share one and the names here are for people.
+            done: names of stages that are there by other means.
+        """
+        self.of = of
+        there = [name for name, key in keys.items() if name in done or self.is_there(name, key)]
+        self.write("plan", keys=dict(keys), done=there)
         if _trained(self.before) == keys.get("features"):
             for entry in curve_of(self.before):
                 self.write("epoch", **entry)
-        self.keys, self.over = dict(keys), set(done)
+        self.keys, self.over = dict(keys), set(there)
+
+    def is_there(self, name: str, key: str) -> bool:
+        """Whether a stage is whole."""
+        return self.project.stages.find(self.of or name, key) is not None
 
     def stage_ended(self, name: str) -> None:
         """Write down that a stage is whole."""
@@ -178,7 +196,7 @@ class _Writer:
     def look_for_stages(self) -> None:
         """Write down which stages have become whole."""
         for name, key in self.keys.items():
-            if name not in self.over and self.project.stages.find(name, key):
+            if name not in self.over and self.is_there(name, key):
                 self.stage_ended(name)
 
     def beat(self) -> None:

@@ -7,6 +7,9 @@ undisturbed one (same machine, versions and thread count).
 
 Held-out rows are never trained on; they are evaluated once per epoch, without augmentation, and recorded beside the
 others, which is also how `window` can tell when memorisation sets in.
+
+A `Task` may weigh its rows, and may fix how many images an epoch shows: a training on fewer rows then takes as many
+steps as one on all of them, pass after pass over the rows, each in an order of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +47,13 @@ SNAPSHOTS = 5  # weights kept, evenly spread, for scores that need several check
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: pixels and given labels of all rows, and which of them may be trained on."""
+    """What is trained: pixels and given labels of all rows, and which of them may be trained on.
+
+    Attributes:
+        held_out: the rows that are evaluated once per epoch; None: all that are not trained on.
+        weights: what a row's loss counts, 1 for a usual one; None: all the same.
+        images_per_epoch: images shown between two evaluations; None: every training row once.
+    """
 
     sample_ids: tuple[str, ...]
     pixels: UInt8[Array, "n side side 3"]
@@ -52,6 +61,9 @@ class Task:
     train: Bool[Array, " n"]
     classes: int
     flip: bool
+    held_out: Bool[Array, " n"] | None = None
+    weights: Float[Array, " n"] | None = None
+    images_per_epoch: int | None = None
 
     @property
     def statistics(self) -> tuple[Array, Array]:
@@ -103,8 +115,12 @@ def train(
     folder: Path,
     progress: Progress,
     architecture: Architecture = REFERENCE,
+    *,
+    snapshots: bool = True,
 ) -> Trained:
     """Train from the architecture's first weights, or go on from the checkpoint in `folder`.
+
+    With `snapshots` the weights of every epoch are kept, else those of the last alone, in the checkpoint.
 
     Raises:
         ModelError: a batch gave a loss that is not a number, the checkpoint in `folder` is damaged, or the network
@@ -115,7 +131,7 @@ def train(
     for epoch in range(run.start(), run.epochs):
         run.train_epoch(epoch)
         run.evaluate_held_out(epoch)
-        run.save(epoch)
+        run.save(epoch, snapshots)
     return Trained(run.network, run.recorder.history(), run.statistics)
 
 
@@ -135,7 +151,8 @@ class _Run:
         self.peak, self.clip = settings.learning_rate * architecture.rate, architecture.clip
         self.rows = np.flatnonzero(task.train)
         self.keys = chance.sample_keys(task.sample_ids)
-        self.epochs = planned_epochs(settings, len(self.rows))
+        self.images = task.images_per_epoch or len(self.rows)
+        self.epochs = planned_epochs(settings, self.images)
         self.statistics = architecture.statistics or task.statistics
         self.recorder = Recorder(task.sample_ids)
         with seeded(settings.seed):
@@ -143,22 +160,21 @@ class _Run:
         self.optimiser = torch.optim.SGD(
             self.network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
         )
-        self.batches = _even_batches(len(self.rows), settings.batch_size)
+        self.batches = _even_batches(self.images, settings.batch_size)
 
     def train_epoch(self, epoch: int) -> None:
-        """Run every training row through the network once, in an order of this epoch's own."""
-        settings, steps = self.settings, len(self.batches) - 1
-        order = self.rows[
-            np.argsort(chance.uniform(self.keys[self.rows], settings.seed, "order", epoch), kind="stable")
-        ]
+        """Run as many images through the network as an epoch has: every training row once, unless told otherwise."""
+        steps = len(self.batches) - 1
+        order, passes = self._order(epoch)
         self.network.train()
         rates, loss_sum, right = [], 0.0, 0
         for step, (begin, end) in enumerate(zip(self.batches, self.batches[1:], strict=False)):
             rate, momentum = rate_and_momentum(epoch * steps + step, self.epochs * steps, self.peak)
             self.optimiser.param_groups[0].update(lr=rate, momentum=momentum)
             rates.append(rate)
-            rows = np.sort(order[begin:end])  # sorted: reads from a memory map go forward
-            loss, logits = self._step(rows, epoch, epoch * steps + step)
+            forward = begin + np.argsort(order[begin:end], kind="stable")  # reads from a memory map go forward
+            rows = order[forward]
+            loss, logits = self._step(rows, passes[forward], epoch, epoch * steps + step)
             loss_sum += loss * len(rows)
             right += int((logits.argmax(1) == self.task.labels[rows]).sum())
             self.progress.report(
@@ -167,12 +183,23 @@ class _Run:
             )  # fmt: skip
         self.recorder.history().learning_rate[epoch] = np.mean(rates)
 
-    def _step(self, rows: Integer[Array, " n"], epoch: int, step: int) -> tuple[float, Float[Array, "n c"]]:
-        images = self._augmented(rows, epoch)
+    def _order(self, epoch: int) -> tuple[Integer[Array, " n"], Integer[Array, " n"]]:
+        """The rows of an epoch in their order, and which pass over the rows each belongs to; passes are endless."""
+        passes, at = np.divmod(np.arange(epoch * self.images, (epoch + 1) * self.images), len(self.rows))
+        keys, order = self.keys[self.rows], np.empty(self.images, np.int64)
+        for each in np.unique(passes):
+            drawn = chance.uniform(keys, self.settings.seed, "order", int(each))
+            order[passes == each] = self.rows[np.argsort(drawn, kind="stable")][at[passes == each]]
+        return order, passes
+
+    def _step(
+        self, rows: Integer[Array, " n"], passes: Integer[Array, " n"], epoch: int, step: int
+    ) -> tuple[float, Float[Array, "n c"]]:
+        images = self._augmented(rows, passes)
         labels = torch.from_numpy(self.task.labels[rows].astype(np.int64)).to(self.compute.device)
         with seeded(_step_seed(self.settings.seed, step), self.compute.device), self.compute.autocast():
             logits, inputs = self.network(images)
-        loss = functional.cross_entropy(logits, labels)
+        loss = self._loss(logits, labels, rows)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if self.clip is not None:
@@ -185,22 +212,35 @@ class _Run:
         self.recorder.log_rows(rows, logged, self.task.labels[rows], epoch, inputs.detach().cpu().numpy())
         return value, logged
 
-    def _augmented(self, rows: Integer[Array, " n"], epoch: int) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, rows: Integer[Array, " n"]) -> Tensor:
+        if self.task.weights is None:
+            return functional.cross_entropy(logits, labels)
+        weights = torch.from_numpy(self.task.weights[rows].astype(np.float32)).to(logits.device)
+        return (functional.cross_entropy(logits, labels, reduction="none") * weights).mean()
+
+    def _augmented(self, rows: Integer[Array, " n"], passes: Integer[Array, " n"]) -> Tensor:
         images = normalise(self.task.pixels[rows], self.statistics, self.compute.device)
         if not self.settings.augment:
             return images.contiguous(memory_format=torch.channels_last)
-        keys, seed = self.keys[rows], self.settings.seed
         reach = max(1, images.shape[-1] // 8)
         down, right = (
-            np.floor(chance.uniform(keys, seed, purpose, epoch) * (2 * reach + 1)).astype(np.int64)
+            np.floor(self._drawn(rows, passes, purpose) * (2 * reach + 1)).astype(np.int64)
             for purpose in ("down", "right")
         )
-        mirrored = (chance.uniform(keys, seed, "mirror", epoch) < 0.5) & self.task.flip
+        mirrored = (self._drawn(rows, passes, "mirror") < 0.5) & self.task.flip
         return shifted(images, reach, down, right, mirrored)
+
+    def _drawn(self, rows: Integer[Array, " n"], passes: Integer[Array, " n"], purpose: str) -> Float[Array, " n"]:
+        """A number per image, the same for a sample in the same pass whoever is trained beside it."""
+        found = np.empty(len(rows))
+        for each in np.unique(passes):
+            of = passes == each
+            found[of] = chance.uniform(self.keys[rows[of]], self.settings.seed, purpose, int(each))
+        return found
 
     def evaluate_held_out(self, epoch: int) -> None:
         """Record the held-out rows, which no step has seen, without augmentation."""
-        held_out = np.flatnonzero(~self.task.train)
+        held_out = np.flatnonzero(~self.task.train if self.task.held_out is None else self.task.held_out)
         for rows, logits, inputs in evaluate(self.network, self.task, self.statistics, self.compute, held_out):
             if not np.isfinite(logits).all():
                 raise self._diverged("logits that are not finite", epoch)
@@ -212,7 +252,7 @@ class _Run:
             f"Lower the learning rate (now {self.settings.learning_rate:g}) or set the precision to float32."
         )
 
-    def save(self, epoch: int) -> None:
+    def save(self, epoch: int, snapshot: bool = True) -> None:
         """Write this epoch's record and weights, and last the checkpoint that makes them count."""
         history = self.recorder.history()
         row = {name: array[epoch] for name, array in history.arrays().items()}
@@ -224,7 +264,8 @@ class _Run:
             if parameter in self.optimiser.state  # else no loss depends on it
         }
         facts = {"epoch": str(epoch)}
-        replace(self.folder / _snapshot(epoch), lambda path: save_file(weights, path, facts))
+        if snapshot:
+            replace(self.folder / _snapshot(epoch), lambda path: save_file(weights, path, facts))
         replace(self.folder / "checkpoint.safetensors", lambda path: save_file({**weights, **moments}, path, facts))
 
     def start(self) -> int:

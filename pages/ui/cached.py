@@ -30,6 +30,7 @@ from core.export.story import tell
 from core.extras import VERSIONS, known_copies, known_facts
 from core.findings import Findings
 from core.jobs import Asking, JobState, ask, state
+from core.lesson import Lesson, lesson
 from core.library import ProjectCard
 from core.pictures import Pictures, data_url
 from core.preview import Preview, preview, sample_images
@@ -38,6 +39,9 @@ from core.review.decisions import Review
 from core.review.marks import marked
 from core.roots import Roots
 from core.serve import AppOptions
+from core.verify.arms import decisions_mark
+from core.verify.record import Verification, stored
+from core.verify.shown import Shown, show
 
 SLIDE_SIDE = 512  # pixels of an image on a slide
 
@@ -240,6 +244,51 @@ def projects() -> list[ProjectCard]:
     return library.projects(roots())
 
 
+def verifications(project: Project) -> dict[str, Path]:
+    """Return the folder of the newest verification of each form, the newest first."""
+    found: dict[str, Path] = {}
+    for folder in stored(project.verify):
+        found.setdefault(folder.name.rpartition("-")[2], folder)
+    return found
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _verification(folder: str, made: Stamp) -> Verification:
+    return Verification.load(Path(folder))
+
+
+def verification(folder: Path) -> Verification:
+    """Return a stored verification; do not change it.
+
+    Raises:
+        ProjectError: it is damaged; the message says which folder to delete.
+    """
+    return _verification(str(folder), stamp(folder / "verification.json"))
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _shown(folder: str, made: Stamp, arm: str) -> Shown:
+    return show(_verification(folder, made), arm)
+
+
+def shown_of(folder: Path, arm: str) -> Shown:
+    """Return what a screen says of one arm of a stored verification; do not change it."""
+    return _shown(str(folder), stamp(folder / "verification.json"), arm)
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _mark(folder: str, rows: Stamp, log: tuple[Stamp, ...], reviewer: str, read_only: bool) -> dict[str, int | str]:
+    table = _manifest(folder, rows).rows
+    train = table.loc[(table["split"] == "train").to_numpy(bool), "sample_id"]
+    return decisions_mark(_review(folder, rows, reviewer, read_only).current(), map(str, train))
+
+
+def mark(project: Project, reviewer: str, read_only: bool) -> dict[str, int | str]:
+    """Return how many training rows the decisions change now, and a digest of what they say."""
+    rows = stamp(project.folder / "manifest.parquet")
+    return _mark(str(project.folder), rows, log_stamp(project), reviewer, read_only)
+
+
 def job(project: Project) -> JobState:
     """Return where the project's run stands, read afresh."""
     return state(project)
@@ -248,6 +297,12 @@ def job(project: Project) -> JobState:
 def cost(project: Project, arguments: tuple[str, ...]) -> Asking:
     """Return the measuring of what a run with these settings would take; it goes on in the background."""
     return _measured(("sift", str(project.folder), *arguments, "--dry-run", "--json"), run_stamp(project))
+
+
+def cost_of_check(project: Project, arguments: tuple[str, ...]) -> Asking:
+    """Return the measuring of what a verification with these options would take; it goes on in the background."""
+    told = ("verify", str(project.folder), *arguments, "--dry-run", "--json")
+    return _measured(told, (run_stamp(project), log_stamp(project)))
 
 
 MEASURED = 60.0  # seconds that a refusal is believed
@@ -304,3 +359,20 @@ def cost_of_source(spec: str, filled: Filled, model: str = "reference") -> Askin
 def asked(arguments: tuple[str, ...]) -> Asking:
     """Start a command of `gradsift` whose answer is JSON."""
     return ask(list(arguments), timeout=3600)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _lesson(folder: str, run: Stamp, rows: Stamp, log: tuple[Stamp, ...], reviewer: str, sample: str) -> Lesson:
+    project = Project.open(folder)
+    decisions = _review(folder, rows, reviewer, True).current()
+    return lesson(project, findings(project), decisions, sample)
+
+
+def lesson_on(project: Project, reviewer: str, sample: str) -> Lesson:
+    """Return what the learn page shows of one training image.
+
+    Raises:
+        GradSiftError: there is no such image, or the last run kept nothing to take apart.
+    """
+    stamps = (run_stamp(project), stamp(project.folder / "manifest.parquet"), log_stamp(project))
+    return _lesson(str(project.folder), *stamps, reviewer, sample)

@@ -26,6 +26,9 @@ STYLE = """<style>
 .gs-cards img { width: 100%; aspect-ratio: 1; border-radius: 6px; }
 .gs-cards figcaption { font-size: .8rem; }
 .gs-out img { filter: grayscale(1); opacity: .45; }
+.gs-cards figcaption small { display: block; opacity: .75; overflow: hidden; text-overflow: ellipsis; }
+.gs-gain img { box-shadow: 0 0 0 2px light-dark(#0F6B57, #4FC3A1); }
+.gs-loss img { box-shadow: 0 0 0 2px light-dark(#B23A0C, #FF9466); }
 </style>"""
 
 
@@ -62,6 +65,23 @@ def strip(cards: Sequence[Mapping[str, Any]], dimmed: bool = True) -> None:
         image = _image(card["src"], f"{escape(str(card['id']))}, labelled {given}") if card["src"] else ""
         kind = ' class="gs-out"' if to is None and dimmed else ""
         figures.append(f"<figure{kind}>{image}<figcaption>{words}</figcaption></figure>")
+    st.html(f'{STYLE}<div class="gs-cards">{"".join(figures)}</div>')
+
+
+def moved(cards: Sequence[Mapping[str, Any]], kind: str) -> None:
+    """Draw test images of {id, src, label, before, after, seen} whose prediction changed; `kind` is gain or loss."""
+    figures = []
+    for card in cards:
+        label, before, after = (escape(str(card[name])) for name in ("label", "before", "after"))
+        image = _image(card["src"], f"{escape(str(card['id']))}, labelled {label}") if card["src"] else ""
+        words = f"{before} → <b>{after}</b>"
+        hint = escape(
+            f"labelled {card['label']}: predicted {card['before']}, then {card['after']} {card['seen']}".strip()
+        )
+        small = f"<small>{escape(str(card['seen']))}</small>" if card["seen"] else ""
+        figures.append(
+            f'<figure class="gs-{kind}" title="{hint}">{image}<figcaption>{words}{small}</figcaption></figure>'
+        )
     st.html(f'{STYLE}<div class="gs-cards">{"".join(figures)}</div>')
 
 

@@ -1,8 +1,10 @@
 """Arrays to Plotly figures: every figure of the app is made here and nowhere else.
 
 `map_figure` draws the map, `training_figure` a training's loss and accuracy, `classes_figure` the classes before and
-after cleaning. A figure has no axes it does not need, takes its colours by theme (`light` or `dark`), and shows names
-as text: Plotly reads `<b>`, `<br>` and `<a>` in every string, so names go through `text`.
+after cleaning. Of a verification `differences_figure` draws differences with their intervals, `values_figure` each
+class or group before and after, `learning_figure` the trainings side by side. A figure has no axes it does not need,
+takes its colours by theme (`light` or `dark`), and shows names as text: Plotly reads `<b>`, `<br>` and `<a>` in every
+string, so names go through `text`.
 """
 
 from __future__ import annotations
@@ -258,10 +260,151 @@ def classes_figure(per_class: Sequence[Mapping[str, Any]], dark: bool, *, least_
     _plain_axes(figure, theme, max(least_height, 60 + 34 * len(rows)))
     figure.update_layout(
         barmode="group", bargap=0.35, bargroupgap=0.05, showlegend=True,
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        legend=LEGEND,
     )  # fmt: skip
     figure.update_yaxes(tickvals=rows, ticktext=shown, autorange="reversed", showgrid=False)
     figure.update_xaxes(title={"text": "images"}, rangemode="tozero")
+    return figure
+
+
+def differences_figure(rows: Sequence[Mapping[str, Any]], dark: bool) -> go.Figure:
+    """Draw differences with their intervals beside zero, measures of one unit on one axis.
+
+    Args:
+        rows: in the order of the screen; each has name, unit (its axis: a title), against (the legend), value, low and
+            high (low and high None where there is no interval), and told (the same in words).
+        dark: the theme.
+    """
+    theme, units = look(dark), list(dict.fromkeys(str(row["unit"]) for row in rows))
+    against = list(dict.fromkeys(str(row["against"]) for row in rows))
+    names = [list(dict.fromkeys(str(row["name"]) for row in rows if row["unit"] == unit)) for unit in units]
+    figure = make_subplots(
+        rows=max(len(units), 1), cols=1, row_heights=[len(each) for each in names] or None, vertical_spacing=0.2
+    )
+    styles = dict(zip(against, ((theme.accent, "circle"), (theme.muted, "diamond-open")), strict=False))
+    step = 0.36 / max(len(against) - 1, 1)
+    for place, (unit, measures) in enumerate(zip(units, names, strict=True), start=1):
+        for number, series in enumerate(against):
+            shown = [row for row in rows if row["unit"] == unit and row["against"] == series]
+            ys = [measures.index(str(row["name"])) + step * number - 0.18 * (len(against) > 1) for row in shown]
+            colour, symbol = styles.get(series, (theme.text, "square"))
+            figure.add_trace(_intervals(shown, ys, colour, symbol, series, place == 1), row=place, col=1)
+            for row, y in zip(shown, ys, strict=True):
+                figure.add_annotation(
+                    x=1.0, xref="x domain" if place == 1 else f"x{place} domain", y=y, text=text(str(row["told"])),
+                    yref="y" if place == 1 else f"y{place}", xanchor="left", xshift=10, showarrow=False,
+                )  # fmt: skip
+        figure.add_vline(x=0, line={"color": theme.text, "width": 1}, row=place, col=1)
+        figure.update_xaxes(title={"text": text(unit)}, range=_around_zero(rows, unit), row=place, col=1)
+        ticks = {"tickvals": list(range(len(measures))), "ticktext": [text(each, LONGEST_NAME) for each in measures]}
+        figure.update_yaxes(**ticks, range=[len(measures) - 0.5, -0.5], showgrid=False, row=place, col=1)
+    _plain_axes(figure, theme, 70 + 46 * sum(map(len, names)) + 56 * len(units))
+    figure.update_layout(margin={"l": 8, "r": 150, "t": 36, "b": 8}, showlegend=len(against) > 1, legend=LEGEND)
+    return figure
+
+
+LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
+
+
+def _intervals(
+    rows: Sequence[Mapping[str, Any]], ys: Sequence[float], colour: Any, symbol: str, name: str, legend: bool
+) -> go.Scatter:
+    """Draw values as points, each on the line of its interval; `colour` is one or a list."""
+    values = [float(row["value"]) for row in rows]
+    above, below = (
+        [abs(float(row[end]) - value) if row[end] is not None else 0.0 for row, value in zip(rows, values, strict=True)]
+        for end in ("high", "low")
+    )
+    line = colour if isinstance(colour, str) else None
+    return go.Scatter(
+        x=values, y=list(ys), mode="markers", name=text(name), showlegend=legend,
+        marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
+        error_x={"array": above, "arrayminus": below, "symmetric": False, "thickness": 2, "width": 0, "color": line},
+        customdata=[text(f"{row['name']}: {row['told']}") for row in rows],
+        hovertemplate="%{customdata}<extra></extra>",
+    )  # fmt: skip
+
+
+def _around_zero(rows: Sequence[Mapping[str, Any]], unit: str) -> list[float]:
+    """Return the range of an axis that holds zero and every interval of a unit."""
+    ends = [row[end] for row in rows if row["unit"] == unit for end in ("value", "low", "high")]
+    return _range(np.array([0.0, *(each for each in ends if each is not None)]))
+
+
+def values_figure(rows: Sequence[Mapping[str, Any]], dark: bool) -> go.Figure:
+    """Draw each class or group: its accuracy before and after, and beside it the difference with its interval.
+
+    Args:
+        rows: each has name, before and after (0-1), value, low and high (points; None without an interval), told, and
+            pays: whether it loses, which is drawn in the colour of what is left out.
+        dark: the theme.
+    """
+    theme = look(dark)
+    figure = make_subplots(
+        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06, column_widths=[0.45, 0.55],
+        subplot_titles=("Accuracy before and after, %", "Difference, points"),
+    )  # fmt: skip
+    places = list(range(len(rows)))
+    colours = [theme.decisions["exclude"] if row["pays"] else theme.accent for row in rows]
+    ends = [[100 * row[end] for row in rows] for end in ("before", "after")]
+    xs = [x for pair in zip(*ends, strict=True) for x in (*pair, None)]
+    line = {"color": theme.border, "width": 3}
+    ys = [y for place in places for y in (place, place, None)]
+    figure.add_trace(go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False), row=1, col=1)
+    for name, values, colour in zip(("before", "after"), ends, (theme.muted, colours), strict=True):
+        figure.add_trace(
+            go.Scatter(x=values, y=places, mode="markers", name=name, showlegend=False,
+                       marker={"color": colour, "size": 9, "symbol": "circle-open" if name == "before" else "circle",
+                               "line": {"width": 2, "color": colour}},
+                       hovertemplate=f"{name}: %{{x:.1f}} %<extra></extra>"),
+            row=1, col=1,
+        )  # fmt: skip
+    for colour in dict.fromkeys(colours):  # error bars have one colour each
+        chosen = [place for place in places if colours[place] == colour]
+        drawn = _intervals([rows[place] for place in chosen], chosen, colour, "circle", "difference", False)
+        figure.add_trace(drawn, row=1, col=2)
+    figure.add_vline(x=0, line={"color": theme.text, "width": 1}, row=1, col=2)
+    _plain_axes(figure, theme, 80 + 26 * max(len(rows), 3))
+    figure.update_yaxes(
+        tickvals=places, ticktext=[text(str(row["name"]), LONGEST_NAME) for row in rows],
+        range=[len(rows) - 0.5, -0.5], showgrid=False,
+    )  # fmt: skip
+    return figure
+
+
+def learning_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], dark: bool) -> go.Figure:
+    """Draw the trainings of every arm side by side, a picture for each measure.
+
+    Args:
+        curves: title of a measure to a line for each arm: name, random (a control, drawn broken), mean, low and high
+            (a value per epoch; low and high are the lowest and highest of the seeds).
+        dark: the theme.
+    """
+    theme = look(dark)
+    titles = [text(title) for title in curves]
+    figure = make_subplots(rows=1, cols=max(len(titles), 1), horizontal_spacing=0.07, subplot_titles=titles)
+    own = (theme.muted, theme.accent, *CLASS_COLOURS[1:])
+    names = list(dict.fromkeys(str(line["name"]) for lines in curves.values() for line in lines))
+    for column, lines in enumerate(curves.values(), start=1):
+        for line in lines:
+            colour = own[names.index(str(line["name"])) % len(own)]
+            epochs = list(range(1, len(line["mean"]) + 1))
+            outline, there = [*line["high"], *reversed(line["low"])], [*epochs, *reversed(epochs)]
+            figure.add_trace(
+                go.Scatter(x=there, y=outline, fill="toself", fillcolor=colour, opacity=0.15, line={"width": 0},
+                           mode="lines", hoverinfo="skip", showlegend=False),
+                row=1, col=column,
+            )  # fmt: skip
+            figure.add_trace(
+                go.Scatter(x=epochs, y=list(line["mean"]), mode="lines", name=text(str(line["name"])),
+                           legendgroup=str(names.index(str(line["name"]))), showlegend=column == 1,
+                           line={"color": colour, "width": 2, "dash": "dash" if line["random"] else "solid"},
+                           hovertemplate="epoch %{x}: %{y:.3g}<extra>%{fullData.name}</extra>"),
+                row=1, col=column,
+            )  # fmt: skip
+    _plain_axes(figure, theme, 300)
+    figure.update_xaxes(title={"text": "epoch"})
+    figure.update_layout(showlegend=True, legend={**LEGEND, "y": -0.28, "yanchor": "top"}, margin={"b": 70})
     return figure
 
 

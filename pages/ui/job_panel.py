@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -15,12 +16,26 @@ TITLES = {
     "thumbs": "Thumbnails", "pixels": "Read the images", "features": "Train and record", "neighbours": "Neighbours",
     "scores": "Scores", "map": "Maps", "training": "Training", "forest": "Isolation forest",
     "network": "Your model", "series": "Your checkpoints", "backbone": "Backbone", "grand": "All layers",
-    "copies": "Copies",
+    "copies": "Copies", "retrain": "Retraining", "quick": "Checking", "groups": "Groups",
     "making thumbnails": "Thumbnails", "reading images": "Reading the images",
 }  # fmt: skip
 MARKS = {"done": ":material/check_circle:", "running": ":material/pending:", "waiting": ":material/circle:"}
 POLL = 1.0  # seconds
+MANY = 6  # stages that stand side by side; more are counted
 NOTES = 5  # of a run, the latest
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a kind of job is called when it has ended: `done` without a time, `failed`, and what was kept."""
+
+    done: str
+    failed: str
+    died: str
+
+
+SCORING = Words("Scored", "The run failed", "The run ended without a word")
+WORDS = {"verify": Words("Checked", "The check failed", "The check ended without a word")}  # of any other kind: SCORING
 
 
 def panel(project: Project, until: str = "end", compact: bool = False, curves: bool = True) -> None:
@@ -70,15 +85,16 @@ def draw(project: Project, now: JobState, compact: bool = False, curves: bool = 
 def ended(now: JobState) -> None:
     """Say how a run ended and what to do."""
     seconds = duration(max(now.ended_at - now.started_at, 0.0)) if now.ended_at and now.started_at else ""
-    took = f" after {seconds}" if seconds else ""
+    took, said = f" after {seconds}" if seconds else "", WORDS.get(now.kind, SCORING)
     if now.phase == "finished":
-        st.success(notices.plain(f"Scored in {seconds}." if seconds else "Scored."), icon=":material/check_circle:")
+        done = f"{said.done} in {seconds}." if seconds else f"{said.done}."
+        st.success(notices.plain(done), icon=":material/check_circle:")
     elif now.phase == "stopped":
         notices.info(f"Stopped{took}. What was computed is kept; start again to go on from there.")
     elif now.phase == "failed":
-        notices.problem(f"The run failed: {now.message}")
+        notices.problem(f"{said.failed}: {now.message}")
     elif now.phase == "died":
-        notices.problem(f"The run ended without a word. {now.message} What was computed is kept; start again to go on.")
+        notices.problem(f"{said.died}. {now.message} What was computed is kept; start again to go on.")
 
 
 def _running(project: Project, now: JobState, compact: bool) -> None:
@@ -115,13 +131,27 @@ def spoken(now: JobState) -> str:
 def _stages(now: JobState) -> None:
     if not now.stages:
         return
+    if len(now.stages) > MANY:
+        st.markdown(notices.plain(counted(now)))
+        return
     for column, (name, status, seconds) in zip(st.columns(len(now.stages)), now.stages, strict=True):
         took = f", {duration(seconds)}" if seconds else ""
         column.markdown(f"{MARKS.get(status, '')} {notices.plain(TITLES.get(name, name) + took)}")
 
 
-def start_run(project: Project, arguments: list[str]) -> None:
-    """Start a run and let the page follow it."""
-    start(project, arguments)
+def counted(now: JobState) -> str:
+    """Return in words how many of many stages are done, and about how long the others take, if they take as long."""
+    took = [seconds for _, status, seconds in now.stages if status == "done" and seconds]
+    left = sum(status != "done" for _, status, _ in now.stages)
+    done = f"{len(now.stages) - left} of {len(now.stages)} trainings done"
+    running = next((seconds or 0.0 for _, status, seconds in now.stages if status == "running"), 0.0)
+    if not now.running or not took or not left:
+        return done
+    return f"{done} · about {duration(max(left * sum(took) / len(took) - running, 1.0))} left in all"
+
+
+def start_run(project: Project, arguments: list[str], command: str = "sift") -> None:
+    """Start a run of a command and let the page follow it."""
+    start(project, arguments, command)
     time.sleep(0.2)  # the first event is on its way
     st.rerun()

@@ -32,9 +32,12 @@ PAGES = {
     "score": ("Score", "speed"),
     "map": ("Map", "scatter_plot"),
     "review": ("Review", "grid_view"),
+    "verify": ("Verify", "verified"),
     "export": ("Export", "ios_share"),
+    "learn": ("Learn", "school"),
     "present": ("Present", "slideshow"),
 }
+VERIFY = "verify"  # the kind of a job that proves, and computes no scores
 KEPT = ("project",)  # of the address bar, when a page is changed by the menu
 
 
@@ -79,7 +82,7 @@ STYLE = """<style>
 .stProgress * { transition: none !important; }  /* drawing each frame of it takes the processor from a run */
 .gs-project { position: fixed; top: 18px; right: 60px; max-width: 30vw; z-index: 999991; font-size: .87rem; opacity: .8;
   overflow: hidden; text-overflow: ellipsis; white-space: nowrap; pointer-events: none; }
-@media (max-width: 640px) { .gs-project { display: none; } }
+@media (max-width: 1040px) { .gs-project { display: none; } }
 </style>"""
 
 
@@ -220,16 +223,14 @@ def need_findings() -> tuple[Project, Findings]:
     """Return the project and its findings, or show what is missing and end the page."""
     found = need_project()
     if not found.sifted:
-        running = cached.job(found).running
-        count = cached.image_count(found)
-        if running:
+        now, count = cached.job(found), cached.image_count(found)
+        if now.running and now.kind != VERIFY:
             from pages.ui import cards, job_panel  # they import this file
 
             notices.empty("No scores yet.", f"The {count:,} images are being scored. This page opens by itself.")
             job_panel.panel(found, until="scores", curves=False)
             cards.some_of(found)
         else:
-            now = cached.job(found)
             if now.phase in ("failed", "died"):
                 from pages.ui import job_panel
 

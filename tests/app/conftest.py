@@ -34,7 +34,7 @@ from pages.ui import cached
 from tests.helpers import drawn
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("load", "score", "map", "review", "export", "present")
+PAGES = ("load", "score", "map", "review", "verify", "export", "learn", "present")
 IMG = "<img src=x onerror=alert(1)>"
 MARK = "**bold** $x$ :material/home: [a](http://x)"
 CLASSES = (MARK, IMG, "cat")  # in the order of their code points

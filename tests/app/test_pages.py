@@ -33,8 +33,9 @@ from tests.app.conftest import (
 )
 from tests.helpers import tree_digest
 
-NEED_PROJECT = ("score", "map", "review", "export", "present")
-NEED_SCORES = ("map", "review", "present")
+NEED_PROJECT = ("score", "map", "review", "verify", "export", "present")
+NEED_SCORES = ("map", "review", "verify", "present")
+LESSON = "The idea in five minutes"  # what `learn` says, whatever is open
 ALONE = pytest.mark.parametrize("alone", [False, True], ids=["router", "alone"])
 
 
@@ -50,6 +51,8 @@ def test_without_a_project(world: World, name: str, alone: bool) -> None:
     if name in NEED_PROJECT:
         assert says(at, "No project is open.")
         assert labels(at) == ["Open a project"]
+    elif name == "learn":
+        assert says(at, LESSON)
     else:
         assert says(at, "Find the training images that hurt your model")
         assert labels(at) == ["Open the pictograms demo (drawn)", "Open the digits demo (real)"]
@@ -78,6 +81,8 @@ def test_before_the_first_run(world: World, unscored: Project, name: str, alone:
         assert says(at, "150 of 150 images stay")
         assert says(at, "No decision was made yet")
         assert says(at, "Waits for scores.")
+    elif name == "learn":
+        assert says(at, LESSON)
     else:
         assert says(at, "150 images, 3 classes, not scored yet, 0 decided")
 
@@ -102,7 +107,7 @@ def test_while_a_run_is_on(world: World, unscored: Project, name: str) -> None:
         assert says(at, "150 images, 3 classes, being scored, 0 decided")
 
 
-@pytest.mark.parametrize("name", ["map", "review", "score"])
+@pytest.mark.parametrize("name", ["map", "review", "score", "verify"])
 def test_a_scored_project_that_runs_again_can_be_looked_at(world: World, scored: Project, name: str) -> None:
     with another_run(scored.folder):
         at = world.page(name, scored)
@@ -124,7 +129,9 @@ def test_scored(world: World, scored: Project, name: str, alone: bool) -> None:
         "score": lambda: labels(at)[:2] == ["Review the suspects", "See the map"],
         "map": lambda: says(at, "7 of 135 training images are flagged") and "Review these 7" in labels(at),
         "review": lambda: says(at, "0 of 7 reviewed") and says(at, "1 to 7 of 7"),
+        "verify": lambda: says(at, "Did the cleaning help?") and labels(at) == ["Review the suspects", "Add"],
         "export": lambda: says(at, "150 of 150 images stay") and "Make the report" in labels(at),
+        "learn": lambda: says(at, LESSON),
         "present": lambda: not labels(at),
     }
     assert expected[name](), words(at)
@@ -207,7 +214,7 @@ def damaged_log(project: Project) -> str:
 
 
 @pytest.mark.parametrize("spoil", [damaged_latest, lost_table, lost_array, lost_manifest, damaged_log])
-@pytest.mark.parametrize("name", ["map", "review", "export", "present"])
+@pytest.mark.parametrize("name", ["map", "review", "verify", "export", "present"])
 def test_a_damaged_project_is_told(world: World, scored: Project, name: str, spoil: Callable[[Project], str]) -> None:
     told = spoil(scored)
     at = world.page(name, scored)
@@ -238,9 +245,9 @@ def test_read_only_leaves_no_trace_and_offers_no_change(world: World, scored: Pr
     assert tree_digest(world.root) == before
     assert says(at, "Read-only: the app was started with --read-only.")
     assert not at.error
-    writing = ("Open the", "Use this", "Score", "Go on", "Export", "Stop")
+    writing = ("Open the", "Use this", "Score", "Go on", "Export", "Stop", "Check", "Retrain")
     assert not [label for label in labels(at) if label.startswith(writing)], labels(at)
-    if name in ("load", "score", "export"):
+    if name in ("load", "score", "verify", "export"):
         reason = "Not now: the app was started with --read-only."
         assert says(at, reason) == (name != "score" or any(b.label.startswith("Score") for b in at.button))
 

@@ -29,7 +29,7 @@ SHOWN = ("epochs", "image_size", "augment", "flip", "maps", "trees", "device", "
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The arguments of runs that were started; none runs."""
     calls: list[list[str]] = []
-    monkeypatch.setattr(job_panel, "start", lambda _project, arguments: calls.append(list(arguments)))
+    monkeypatch.setattr(job_panel, "start", lambda _project, arguments, _command: calls.append(list(arguments)))
     monkeypatch.setattr(job_panel.time, "sleep", lambda _seconds: None)
     return calls
 

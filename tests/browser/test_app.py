@@ -17,7 +17,7 @@ from tests.browser import driving
 from tests.browser.driving import LOST, RUN, SIGNS, SLOW, badges, held, ids, press, saved, until
 from tests.helpers import drawn_folder
 
-MENU = ["Load", "Score", "Map", "Review", "Export", "Present"]
+MENU = ["Load", "Score", "Map", "Review", "Verify", "Export", "Learn", "Present"]
 PAGES = [name.lower() for name in MENU]
 
 
@@ -270,6 +270,12 @@ def first_click(page: Any, name: str) -> None:
     elif name == "review":
         page.get_by_role("button", name=re.compile("Next 60")).click(timeout=SLOW)
         page.wait_for_url("**/review*page=2*")
+    elif name == "verify":
+        page.get_by_role("button", name="Review the suspects").click(timeout=SLOW)
+        page.wait_for_url("**/review*")
+    elif name == "learn":
+        page.get_by_role("button", name="New points").click(timeout=SLOW)
+        page.wait_for_url("**/learn*seed=*")
     elif name == "export":
         page.get_by_role("button", name="Make the report").click(timeout=SLOW)
         page.get_by_role("button", name=re.compile(r"Download \(")).wait_for(timeout=SLOW)
@@ -296,6 +302,9 @@ def test_without_a_project_every_page_says_what_to_do(page: Any, empty: Any, nam
     page.goto(f"{empty}/{name}")
     if name == "load":
         page.get_by_role("button", name=re.compile("Open the pictograms demo")).wait_for(timeout=SLOW)
+        return
+    if name == "learn":  # the idea needs none
+        page.get_by_role("button", name="New points").wait_for(timeout=SLOW)
         return
     page.get_by_role("heading", name="No project is open.").wait_for(timeout=SLOW)
     page.get_by_role("button", name="Open a project").click()

@@ -43,7 +43,7 @@ COUNT = "#stage-bar span"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return reported_project(tmp_path_factory.mktemp("reported"))
+    return reported_project(tmp_path_factory.mktemp("reported"), verified=True)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_without_script_it_is_whole(chromium: Any, report: Path) -> None:
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())
-    assert page.locator("section.part").count() == 9
+    assert page.locator("section.part").count() == 10
     assert page.get_by_text("Hard is not wrong.").is_visible()
     assert page.locator("#present").count() == 0
     context.close()

@@ -252,3 +252,64 @@ def test_a_ranking_that_is_none_of_the_usual_can_still_be_chosen() -> None:
     assert rankings("loss", every) == ("suspicion", "oga_forest", "oga_l1", "oga_l2", "loss")
     assert rankings("oga_l1", every) == rankings("suspicion", every)
     assert rankings("suspicion", ("oga_l1",)) == ("suspicion", "oga_l1")  # what the run has
+
+
+def difference(name: str, against: str, value: float, unit: str = "points", ends: float | None = 1.0) -> dict[str, Any]:
+    low, high = (None, None) if ends is None else (value - ends, value + 2 * ends)
+    return {"name": name, "unit": unit, "against": against, "value": value, "low": low, "high": high, "told": HOSTILE}
+
+
+def test_differences_stand_on_the_lines_of_their_intervals() -> None:
+    rows = [difference("all", "given", 2.0), difference("worst", "given", -3.0), difference("all", "random", 0.5),
+            difference("loss", "given", 0.1, "nats", None)]  # fmt: skip
+    figure = charts.differences_figure(rows, dark=False)
+    points, random, nats = (each for each in figure.data if len(each.x))
+    assert (points.name, tuple(points.x), tuple(points.error_x.array), tuple(points.error_x.arrayminus)) == (
+        "given", (2.0, -3.0), (2.0, 2.0), (1.0, 1.0)
+    )  # fmt: skip
+    assert (tuple(random.x), tuple(nats.x), tuple(nats.error_x.array)) == ((0.5,), (0.1,), (0.0,))
+    assert points.y[0] < random.y[0] < points.y[1], "two lines of one measure stand together"
+    low, high = figure.layout.xaxis.range
+    assert low < -4.0
+    assert high > 4.0, "zero and every end are on the axis"
+    assert figure.layout.xaxis2.range[0] < 0 < 0.1 < figure.layout.xaxis2.range[1]
+    assert figure.layout.yaxis.ticktext == ("all", "worst")
+    assert len([each for each in figure.layout.shapes if each.x0 == each.x1 == 0]) == 2
+    assert points.marker.color != random.marker.color
+    assert points.marker.symbol != random.marker.symbol
+
+
+def test_one_series_needs_no_legend() -> None:
+    assert not charts.differences_figure([difference("all", "given", 2.0)], dark=True).layout.showlegend
+    assert charts.differences_figure([], dark=True).data == ()
+
+
+def test_values_stand_before_and_after_and_who_pays_has_a_colour() -> None:
+    fell = {"after": 0.25, "value": -25.0, "low": -30.0, "high": -10.0, "pays": True}
+    rose = {"after": 0.75, "value": 25.0, "low": 5.0, "high": 30.0, "pays": False}
+    rows = [{"name": name, "before": 0.5, "told": "x", **each} for name, each in ((HOSTILE, fell), ("dog", rose))]
+    line, before, after, *differences = charts.values_figure(rows, dark=False).data
+    assert tuple(line.x) == (50.0, 25.0, None, 50.0, 75.0, None)
+    assert (tuple(before.x), tuple(after.x)) == ((50.0, 50.0), (25.0, 75.0))
+    assert [(tuple(each.x), tuple(each.y)) for each in differences] == [((-25.0,), (0,)), ((25.0,), (1,))]
+    assert differences[0].error_x.color == charts.LIGHT.decisions["exclude"] != differences[1].error_x.color
+    assert charts.values_figure(rows, dark=False).layout.yaxis.ticktext[0].startswith("&lt;b&gt;")
+    assert charts.values_figure([], dark=True).layout.height > 0
+
+
+def test_each_arm_has_its_line_in_every_picture() -> None:
+    lines = [
+        {"name": name, "random": name == "random", "mean": [1.0, 2.0], "low": [0.5, 1.5], "high": [1.5, 2.5]}
+        for name in (HOSTILE, "random")
+    ]
+    figure = charts.learning_figure({"Accuracy": lines, "Loss": lines[:1]}, dark=True)
+    drawn = [each for each in figure.data if each.fill is None]
+    assert [(each.line.dash, tuple(each.x)) for each in drawn] == [
+        ("solid", (1, 2)), ("dash", (1, 2)), ("solid", (1, 2))
+    ]  # fmt: skip
+    assert drawn[0].line.color == drawn[2].line.color != drawn[1].line.color
+    assert [each.showlegend for each in drawn] == [True, True, False]
+    bands = [each for each in figure.data if each.fill == "toself"]
+    assert tuple(bands[0].y) == (1.5, 2.5, 1.5, 0.5)
+    assert "<b>" not in json.dumps(figure.to_plotly_json(), default=str)
+    assert charts.learning_figure({}, dark=True).data == ()

@@ -28,7 +28,7 @@ from tests.helpers import QUICK_FLAGS, command, drawn_folder, environment, grads
 
 COMMANDS = [
     "demo", "app", "new", "sift", "show", "copies", "groups", "facts", "scores", "problems", "decide", "undo", "redo",
-    "export", "report", "status",
+    "export", "report", "status", "verify", "reproduce",
 ]  # fmt: skip
 HOSTILE = ("=cmd()", "<img src=x onerror=1>")
 
@@ -116,6 +116,14 @@ def test_version_and_help(say: Callable[..., Said]) -> None:
         (["sift", "{project}", "--budget", "-5"], "budget"),
         (["sift", "{project}", "--epochs", "0"], "epochs is 0; give a whole number from 1 to 10000"),
         (["sift", "{project}", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["verify", "{project}"], "Nothing to compare: no decision changes the training set yet"),
+        (["verify", "{project}", "--arm", "remove:magic:5"], "There is no score 'magic' in this run"),
+        (["verify", "{project}", "--arm", "burn:suspicion:5"], "The arm 'burn:suspicion:5' is not understood"),
+        (["verify", "{project}", "--arm", "file:{tmp}/none.csv"], "none.csv cannot be read"),
+        (["verify", "{project}", "--full", "--seeds", "0"], "seeds is 0; give a number from 1 to 100"),
+        (["verify", "{project}", "--arm", "remove:suspicion:5", "--test", "moon"], "There is no split 'moon'"),
+        (["reproduce", "magic", "--data", "{tmp}"], "magic"),
+        (["reproduce", "oga-cifar10n", "--data", "{tmp}", "--out", "{tmp}/no/o.csv"], "does not exist"),
         (["decide", "{project}"], "Nothing to decide"),
         (["decide", "{project}", "--sample", "x"], "Nothing to decide"),
         (["decide", "{project}", "--sample", "moon/1.png", "--action", "keep"], "'moon/1.png': unknown sample"),

@@ -407,6 +407,43 @@ def test_the_curve_of_a_training_that_goes_on_is_kept_and_of_another_is_not(proj
     assert epochs_after({**KEYS, "features": "other"}, 1) == [1]
 
 
+def test_stages_that_share_a_folders_name_are_known_by_their_titles(project: Project) -> None:
+    keys = {"as given, seed 0": "k0", "as given, seed 1": "k1", "decided, seed 0": "k2"}
+    (project.folder / "stages" / "retrain-k1").mkdir()
+    with recorded(project, "verify", Progress()) as run:
+        run.plan(keys, of="retrain", done=("as given, seed 0",))
+        assert [status for _, status, _ in state(project).stages] == ["done", "done", "running"]
+        (project.folder / "stages" / "retrain-k2").mkdir()
+        run.report("something else", 1, 2, "images")
+        assert [status for _, status, _ in state(project).stages] == ["done"] * 3
+    assert [name for name, _, _ in state(project).stages] == list(keys)
+    assert state(project).kind == "verify"
+
+
+def test_the_curve_is_that_of_the_latest_training(project: Project) -> None:
+    def train(title: str, epochs: int) -> None:
+        for epoch in range(1, epochs + 1):
+            run.report(title, epoch, 3, "images", epoch=epoch, epochs=3, loss=float(epoch), accuracy=0.5)
+
+    with recorded(project, "verify", Progress()) as run:
+        train("as given, seed 0", 3)
+        assert [entry["epoch"] for entry in state(project).curve] == [1, 2, 3]
+        train("decided, seed 0", 2)
+        assert [entry["epoch"] for entry in state(project).curve] == [1, 2]
+    told = read_events((project.job / "events.jsonl").read_text())
+    assert [event["training"] for event in told if event["event"] == "epoch"] == [
+        *["as given, seed 0"] * 3, *["decided, seed 0"] * 2
+    ]  # fmt: skip
+
+
+def test_another_command_is_started_watched_and_told_by_its_kind(project: Project) -> None:
+    start(project, ["--full"], "verify")
+    assert state(project).kind == "verify"
+    now = until(project, lambda now: not now.running)
+    assert (now.phase, now.kind) == ("failed", "verify")
+    assert "Nothing to compare" in now.message
+
+
 def test_handlers_and_threads_are_left_as_found(project: Project) -> None:
     before = (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP), threading.active_count())
     with recorded(project, "sift", Progress()):

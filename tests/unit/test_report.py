@@ -25,16 +25,19 @@ from core import cli
 from core.errors import ExportError, ProjectError
 from core.export.map_picture import CLASS_COLOURS, crosses, placed, raster
 from core.export.markup import data_url, name, percent, plain, text
-from core.export.report import report_bytes, report_html, write_report
-from core.export.slides import PARTS, headline, slides
+from core.export.proof import AGAIN, NOT_YET, OTHERS, curve, span, whisker
+from core.export.report import report_bytes, report_html, reproduce, write_report
+from core.export.slides import PARTS, UNMEASURED, headline, slides
 from core.export.story import Story, homeless, tell
 from core.project import Project
 from core.review import gallery, points
 from core.review.changes import changes
 from core.review.decisions import Review
 from core.review.detail import detail
+from core.verify.compare import RULE
+from core.verify.shown import SCOPE
 from tests.helpers import ROOT, drawn, tree_digest
-from tests.reported import BUDGET, CLASSES, FILE, IMG, LINK, NOTE, PLAIN, REVIEWER, reported_project, suspects
+from tests.reported import BUDGET, CLASSES, FILE, IMG, LINK, NOTE, PLAIN, REVIEWER, reported_project, suspects, verify
 
 PNG = drawn(0, 0)
 NOW = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
@@ -47,7 +50,7 @@ def images(ids: list[str]) -> Mapping[str, bytes | None]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return reported_project(tmp_path_factory.mktemp("reported"))
+    return reported_project(tmp_path_factory.mktemp("reported"), verified=True)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +204,7 @@ def test_nothing_of_a_name_becomes_markup(page: str) -> None:
         "html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "h4", "p", "nav", "ol", "ul",
         "li", "a", "main", "section", "div", "dl", "dt", "dd", "figure", "figcaption", "img", "bdi", "span", "b", "svg",
         "rect", "path", "image", "circle", "table", "caption", "thead", "tbody", "tr", "th", "td", "code", "pre",
-        "footer", "script", "time",
+        "footer", "script", "time", "text",
     }  # fmt: skip
     for tag, attributes in read.tags:
         assert not [key for key in attributes if key.startswith("on") or key == "style"], (tag, attributes)
@@ -281,6 +284,120 @@ def test_what_a_reader_must_be_told_is_told(page: str) -> None:
         "gradsift sift project --budget 20%",
     ):
         assert sentence in told, sentence
+
+
+def test_a_verification_is_told(story: Story, page: str) -> None:
+    told = Read(page).text
+    proof = story.proof
+    assert proof is not None
+    assert proof.shown.word in proof.shown.headline
+    for sentence in (
+        f"{proof.shown.headline} ",
+        proof.shown.sentence,
+        f"The rule. {RULE}",
+        "The whole network was trained again (<img src=x onerror=alert(1)>), 3 seeds for each arm",
+        f"{proof.shown.fixed_count} test images became right, {proof.shown.broken_count} became wrong",
+        f"{IMG} gives up 6 of its 11 training images (55 %), 86 % of all that change, and is 33 % of the data",
+        "Who pays for it",
+        SCOPE,
+        OTHERS,
+        "gradsift verify project --full --seeds 3",
+    ):
+        assert sentence in told, sentence
+    assert UNMEASURED not in told
+    for row in proof.shown.differences:
+        assert told.count(row["told"]) >= 2, row  # in the picture and in the table
+    for measure in proof.shown.curves:
+        assert f"{measure} over 4 epochs: as given" in page
+
+
+def test_changed_test_images_are_shown_both_ways(story: Story) -> None:
+    assert story.proof is not None
+    shown = story.proof.shown
+    changed = next(slide for slide in slides(story, images) if "became right" in slide.title)
+    alts = [attributes["alt"] for tag, attributes in Read(changed.html).tags if tag == "img"]
+    rows = [*shown.fixed[:6], *shown.broken[:6]]
+    assert min(len(shown.fixed), len(shown.broken)) > 0
+    assert alts == [
+        f"{row['id']}, labelled {row['label']}, predicted {row['before']} before and {row['after']} after"
+        for row in rows
+    ]  # fmt: skip
+
+
+def test_without_a_verification_nothing_is_claimed(tmp_path: Path) -> None:
+    story = tell(reported_project(tmp_path, maps=False), now=NOW)
+    told = Read(report_html(story, images)).text
+    assert story.proof is None
+    assert UNMEASURED in told
+    assert "Did it help?" not in told
+    assert NOT_YET in told
+    assert [line for line in reproduce(story).splitlines() if "verify" in line] == []
+
+
+def test_a_verification_of_earlier_decisions_says_so(tmp_path: Path) -> None:
+    project = reported_project(tmp_path, maps=False)
+    verify(project, now=False)
+    said = "Decisions have changed since: they change 2 training images now, 40 then. Check again."
+    told = Read(report_html(tell(project, now=NOW), images)).text
+    assert told.count(said) == 2  # beside the verdict and among the limits
+    assert "(earlier decisions)" in told
+    assert AGAIN in told
+
+
+def test_which_verification_is_told(tmp_path: Path) -> None:
+    """The full form before the quick one, unless only the quick one is of the present decisions; then the newest."""
+    project = reported_project(tmp_path, maps=False)
+
+    def told() -> tuple[str, str]:
+        proof = tell(project, now=NOW).proof
+        assert proof is not None
+        return proof.verification.form, proof.verification.made_at[8:10]
+
+    verify(project, "quick", made_at="2026-03-01T12:00:00", now=False)
+    assert told() == ("quick", "01")
+    verify(project, "full", made_at="2026-02-20T12:00:00", now=False)
+    assert told() == ("full", "20")
+    verify(project, "quick", made_at="2026-03-02T12:00:00")
+    assert told() == ("quick", "02")
+    assert "gradsift verify --full" in Read(report_html(tell(project, now=NOW), images)).text
+    verify(project, "full", made_at="2026-02-21T12:00:00")
+    assert told() == ("full", "21")
+
+
+def test_a_damaged_verification_is_named(tmp_path: Path) -> None:
+    project = reported_project(tmp_path, maps=False, verified=True)
+    next(project.verify.glob("*/outcomes.npz")).write_bytes(b"")
+    with pytest.raises(ProjectError, match="Delete that folder and verify again"):
+        tell(project)
+
+
+def test_whiskers_lie_where_their_figures_do() -> None:
+    row = {"value": 2.0, "low": -1.0, "high": 5.0}
+    drawn_ = whisker(row, -5.0, 5.0)
+    assert 'd="M50.00 0V10"' in drawn_
+    assert 'd="M40.00 5H100.00"' in drawn_
+    assert 'd="M70.00 1.5V8.5"' in drawn_
+    assert "whisker even" in drawn_
+    assert "whisker better" in whisker(row | {"low": 1.0}, -5.0, 5.0)
+    assert "whisker worse" in whisker(row | {"low": 1.0}, -5.0, 5.0, better_left=True)
+    assert "whisker worse" in whisker({"value": -2.0, "low": -3.0, "high": -1.0}, -5.0, 5.0)
+    low, high = span([1.0, 2.0])
+    assert low < 0 < 2 < high
+    assert span([]) == (-1.0, 1.0)
+
+
+def test_curves_lie_within_their_picture() -> None:
+    lines = [
+        {"name": "as given", "random": False, "mean": [1.0, 2.0, 3.0], "low": [1.0, 2.0, 2.0], "high": [1.0, 2.0, 4.0]},
+        {"name": "at random", "random": True, "mean": [1.0] * 3, "low": [1.0] * 3, "high": [1.0] * 3},
+    ]
+    drawn_ = curve("Accuracy", lines)
+    assert 'class="given" d="M44.0 130.0L170.0 88.0L296.0 46.0"' in drawn_
+    assert 'class="random"' in drawn_
+    assert "Accuracy over 3 epochs: as given 3, at random 1" in drawn_
+    for pair in re.findall(r"([\d.]+) ([\d.]+)", " ".join(re.findall(r' d="([^"]*)"', drawn_)).replace("L", " ")):
+        assert 0 <= float(pair[0]) <= 300
+        assert 0 <= float(pair[1]) <= 170
 
 
 def test_a_note_that_waits_for_a_decision_is_not_invented(tmp_path: Path) -> None:

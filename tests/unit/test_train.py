@@ -21,6 +21,7 @@ from core.models.recorder import History
 from core.models.train import (
     Task,
     Trained,
+    _Run,
     evaluate,
     network_after,
     planned_epochs,
@@ -152,6 +153,107 @@ def test_a_changed_training_row_does(undisturbed: tuple[Trained, Path], tmp_path
     pixels[1] = 255 - pixels[1]
     changed = run(dataclasses.replace(task, pixels=pixels), tmp_path, dataclasses.replace(SETTINGS, epochs=1))
     assert not torch.equal(changed.network.head.weight, undisturbed[0].network.head.weight)
+
+
+def spied_batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray, int, int]]:
+    """Rows, passes, epoch and step of every batch that is trained on from now on."""
+    seen: list[tuple[np.ndarray, np.ndarray, int, int]] = []
+    step = _Run._step
+
+    def spied(self: _Run, rows: np.ndarray, passes: np.ndarray, epoch: int, at: int):  # type: ignore[no-untyped-def]
+        seen.append((rows, passes, epoch, at))
+        return step(self, rows, passes, epoch, at)
+
+    monkeypatch.setattr(_Run, "_step", spied)
+    return seen
+
+
+def test_fewer_rows_take_as_many_steps_pass_after_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """12 of 16 rows in 3 epochs of 16 images are 4 passes, each over every row once."""
+    seen, task = spied_batches(monkeypatch), made()
+    fewer = dataclasses.replace(task, train=task.train & (np.arange(N) < 15), images_per_epoch=16)
+    run(fewer, tmp_path)
+    assert [(epoch, at) for _, _, epoch, at in seen] == [(0, 0), (0, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
+    rows, passes = (np.concatenate([each[part] for each in seen]) for part in (0, 1))
+    for each in range(4):
+        assert sorted(rows[passes == each]) == list(np.flatnonzero(fewer.train))
+    assert (np.sort(np.unique(passes)) == np.arange(4)).all()
+
+
+def test_a_sample_is_shown_alike_in_the_same_pass_whoever_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    task = made()
+    fewer = dataclasses.replace(task, train=task.train & (np.arange(N) < 15), images_per_epoch=16)
+    shown: list[dict[tuple[int, int], tuple[int, int, bool]]] = []
+    for number, each in enumerate((task, fewer)):
+        seen, moved = spied_batches(monkeypatch), []
+
+        def spied(images: torch.Tensor, reach: int, *how: np.ndarray, moved: list = moved) -> torch.Tensor:  # type: ignore[type-arg]
+            moved.append(np.column_stack(how))
+            return shifted(images, reach, *how)
+
+        monkeypatch.setattr("core.models.train.shifted", spied)
+        run(each, tmp_path / str(number))
+        keys = [key for rows, passes, _, _ in seen for key in zip(rows.tolist(), passes.tolist(), strict=True)]
+        shown.append(dict(zip(keys, map(tuple, np.concatenate(moved).tolist()), strict=True)))
+        monkeypatch.undo()
+    both = set(shown[0]) & set(shown[1])
+    assert len(both) == 12 * 3
+    assert all(shown[0][key] == shown[1][key] for key in both)
+
+
+def test_as_many_images_as_there_are_rows_changes_no_bit(undisturbed: tuple[Trained, Path], tmp_path: Path) -> None:
+    same_bits(run(dataclasses.replace(made(), images_per_epoch=16), tmp_path), undisturbed[0])
+
+
+def test_passes_that_cross_epochs_are_gone_on_with_after_a_stop(tmp_path: Path) -> None:
+    task = made()
+    fewer = dataclasses.replace(task, train=task.train & (np.arange(N) < 15), images_per_epoch=16)
+    whole = run(fewer, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        run(fewer, tmp_path / "part", progress=stopping(lambda event: event.done >= 24))
+    same_bits(run(fewer, tmp_path / "part"), whole)
+
+
+def test_only_the_held_out_rows_that_were_named_are_evaluated(
+    tmp_path: Path, undisturbed: tuple[Trained, Path]
+) -> None:
+    task = made()
+    named = ~task.train & (np.arange(N) < 10)
+    trained = run(dataclasses.replace(task, held_out=named), tmp_path)
+    history = trained.history
+    assert np.isfinite(history.given_prob[:, task.train | named]).all()
+    assert np.isnan(history.given_prob[:, ~task.train & ~named]).all()
+    theirs = undisturbed[0].network.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in trained.network.state_dict().items())
+
+
+def test_a_row_of_weight_0_says_nothing_of_its_label_and_one_of_weight_4_says_much(tmp_path: Path) -> None:
+    task, settings = made(), dataclasses.replace(SETTINGS, epochs=1)
+    labels = task.labels.copy()
+    labels[1] = 1 - labels[1]
+    heads = {}
+    for weight in (0.0, 1.0, 4.0):
+        weights = np.where(np.arange(N) == 1, weight, 1.0)
+        for name, each in (("given", task.labels), ("other", labels)):
+            changed = dataclasses.replace(task, labels=each, weights=weights)
+            heads[weight, name] = run(changed, tmp_path / f"{weight}{name}", settings).network.state_dict()["head.bias"]
+    assert torch.equal(heads[0.0, "given"], heads[0.0, "other"])
+    apart = {weight: float((heads[weight, "given"] - heads[weight, "other"]).norm()) for weight in (1.0, 4.0)}
+    assert apart[4.0] > 1.5 * apart[1.0] > 0
+
+
+def test_without_snapshots_only_the_last_weights_are_kept_and_a_stop_costs_nothing(
+    undisturbed: tuple[Trained, Path], tmp_path: Path
+) -> None:
+    def again(progress: Progress | None = None) -> Trained:
+        return train(made(), SETTINGS, CPU, tmp_path, progress or Progress(), snapshots=False)
+
+    with pytest.raises(Stopped):
+        again(stopping(lambda event: event.done > 32))
+    same_bits(again(), undisturbed[0])
+    assert not list(tmp_path.glob("weights-*"))
 
 
 def test_nothing_global_is_left_changed(tmp_path: Path) -> None:

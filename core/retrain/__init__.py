@@ -1,0 +1,13 @@
+"""The running half of a proof: make the arms, fit or train each, keep what came of them for `core.verify` to read.
+
+| file | holds |
+|---|---|
+| `run.py` | `verify`: run the arms, keep what came of them |
+| `ground.py` | what is compared: options, arms, test rows |
+| `quick.py` | the quick form: a linear head on recorded features |
+| `full.py` | the full form: retraining, in units that are never trained twice |
+| `test_set.py` | the rows on which arms are compared |
+| `groups.py` | groups of images that may win or lose: classes, columns, clusters |
+| `tables.py` | decisions from a table, as one more arm |
+| `recorded.py` | the features of the last run |
+"""
