@@ -10,4 +10,8 @@
 | `groups.py` | groups of images that may win or lose: classes, columns, clusters |
 | `tables.py` | decisions from a table, as one more arm |
 | `recorded.py` | the features of the last run |
+| `reproduce.py` | trim and retrain as the first paper does it |
+| `chain.py` | one such run: train, score, trim, train again |
+| `cifar10n.py` | the rows and labels of that experiment |
+| `reproduction.py` | its lines beside the published ones |
 """

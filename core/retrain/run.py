@@ -40,6 +40,15 @@ else:  # importing them loads torch, and scipy's solvers
 __all__ = ["Planned", "ToDo", "VerifyOptions", "planned", "to_do", "verify"]
 
 TRAINED_HERE = ("reference", "train")
+CLUSTERS = (
+    "Clusters are proposed from the recorded features within each class; nobody named them. A small one may be made of "
+    "wrong labels rather than of a rare kind."
+)
+SEEN = (
+    "The ranking was weighed, and the epoch of the recorded features chosen, by the labels of held-out images, these "
+    "test images among them: an arm that takes the top of a ranking may look a little better than it is. What a person "
+    "sees in an image is not touched by that."
+)
 
 
 class Planned(NamedTuple):
@@ -257,12 +266,7 @@ def _verification(
 ) -> Verification:
     groups = {name: tuple(str(value) for value in found[ground.held.rows]) for name, found in values.items()}
     sizes = {name: _sizes(found[ground.train]) for name, found in values.items()}
-    notes = list(ground.notes)
-    if CLUSTER in groups:
-        notes.append(
-            "Clusters are proposed from the recorded features within each class; nobody named them. A small one may be "
-            "made of wrong labels rather than of a rare kind."
-        )
+    notes = [*ground.notes, *([CLUSTERS] if CLUSTER in groups else []), *([] if ground.held.trained else [SEEN])]
     return Verification(
         form=ground.options.form, made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         tool=f"gradsift {__version__}", project=ground.project.folder.name, classes=tuple(ground.manifest.classes),

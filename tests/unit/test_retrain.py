@@ -144,6 +144,7 @@ def test_what_is_removed_is_counted_per_class_and_the_control_removes_as_many_of
 def test_without_controls_there_are_none(project: Project) -> None:
     found = verify(project, VerifyOptions(arms=("remove:suspicion:5",), controls=False))
     assert found.names == ("given", "remove:suspicion:5")
+    assert any("these test images among them" in note for note in found.notes)
 
 
 def test_an_arm_that_is_named_twice_runs_once(project: Project) -> None:
