@@ -35,6 +35,13 @@ NETWORK_SETTINGS = ("backbone", "checkpoints", "layer", "transform", "reference"
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line and exits with 1, as every other mistake does."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what is left over here, where it is known which command's help to name."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
+
     def error(self, message: str) -> NoReturn:
         """End with the message and where to find help."""
         self.exit(1, f"gradsift: {message}. See: {self.prog} --help\n")
@@ -400,9 +407,9 @@ def _verify(entries: Any) -> None:
     command.add_argument("--full", action="store_true", help="retrain; without it a head on recorded features, seconds")
     command.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each arm (default: 3)")
     command.add_argument(
-        "--arm", nargs="+", action="extend", default=[], metavar="ARM",
-        help="also compare: remove:SCORE:K, relabel:SCORE:K, upweight:SCORE:K[:FACTOR] (K: 500 or 5%%; :per-class at "
-        "the end for a share of each class), or file:PATH, a table of decisions",
+        "--arm", action="append", default=[], metavar="ARM",
+        help="also compare, may be given several times: remove:SCORE:K, relabel:SCORE:K, upweight:SCORE:K[:FACTOR] (K: "
+        "500 or 5%%; :per-class at the end for a share of each class), or file:PATH, a table of decisions",
     )  # fmt: skip
     command.add_argument(
         "--test", metavar="NAME", help="the split to compare on, or training (default: test, else val, else training)"

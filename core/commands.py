@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +29,7 @@ from core.data.sources import SOURCES, SourceOptions, fetch_source, split_spec
 from core.data.sources.base import expanded, require_file
 from core.data.sources.labels import alike
 from core.data.sources.table import GUARDED
-from core.errors import DecisionError, GradSiftError, InputError, ProjectError
+from core.errors import DecisionError, GradSiftError, InputError, ProjectError, SettingsError
 from core.export.formats import named
 from core.export.manifest import export_manifest
 from core.export.report import write_report
@@ -51,14 +53,33 @@ SHOWN = {
 }  # fmt: skip
 AUTO = "auto"  # back to the automatic value
 AUTOMATIC = ("epochs", "image_size", "flip", "backbone", "layer", "transform")  # settings whose automatic value is None
+FLAGGED = (
+    "backbone",
+    "checkpoints",
+    "layer",
+    "transform",
+    "reference",
+    "models",
+    "grand",
+    "device",
+    "seed",
+    "epochs",
+    "augment",
+    "flip",
+    "maps",
+    "image_size",
+    "trees",
+)  # settings that `gradsift sift` takes as flags
 LISTS = ("checkpoints", "grand")  # settings whose automatic value is an empty list
 COPIES = "copies"
 PROBED = 512  # images that tell what a source would cost
 
 if TYPE_CHECKING:
     from core.estimate import Estimate
+    from core.pipeline import Plan
 else:
-    Estimate: TypeAlias = Any  # importing it would load torch
+    Estimate: TypeAlias = Any  # importing them would load torch
+    Plan: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -288,12 +309,13 @@ def _tell_device(project: Project, run: Recording) -> None:
 
 
 def _say_needs(project: Project, progress: Recording) -> None:
-    """Say what a run needs before it starts, and refuse where the disk cannot hold it."""
+    """Say what a run needs before it starts, and refuse where it makes no sense or the disk cannot hold it."""
     from core.estimate import space
     from core.pipeline import plan_of
 
     manifest, planned = project.manifest(), plan_of(project)
     progress.plan(planned.keys)
+    _check_trainings(planned, project.config.settings)
     if all(project.stages.find(name, key) for name, key in planned.keys.items()):
         return
     memory, disk = space(manifest, planned)
@@ -306,6 +328,16 @@ def _say_needs(project: Project, progress: Recording) -> None:
     if free < disk:
         raise ProjectError(
             f"The run needs about {disk:,} MB of disk and {project.folder} has {free:,} MB free. Make room, then go on."
+        )
+
+
+def _check_trainings(planned: Plan, settings: SiftSettings) -> None:
+    """Raise SettingsError where several trainings are asked for and nothing is trained here."""
+    if settings.models > 1 and not planned.trains:
+        beside = "" if settings.reference else ", or let the reference network be trained beside it (--reference)"
+        raise SettingsError(
+            f"{settings.models} trainings were asked for, and with {planned.model} nothing is trained here: they would "
+            f"be one and the same. Take it back with --models 1{beside}."
         )
 
 
@@ -331,7 +363,7 @@ def _configured(
     from core.pipeline.planning import kept_in, plan
 
     choose(settings.device, settings.precision)  # what is not there is refused before anything is written down
-    plan(project.manifest(), settings, model, kept_in(project))  # and what does not go together
+    _check_trainings(plan(project.manifest(), settings, model, kept_in(project)), settings)  # and does not go together
     with project.lock():
         return project.with_config(settings=settings, model=model, budget=budget or before.budget)
 
@@ -342,11 +374,12 @@ def cost(
 ) -> Answer:  # fmt: skip
     """Say what a run would take, from a short probe; nothing is kept."""
     from core.estimate import estimate
-    from core.pipeline.planning import kept_in
+    from core.pipeline.planning import kept_in, plan
 
     settings = _settings(project.config.settings, changes)
     model = absolute_model(model) if model else project.config.model
     _check_models(model, settings, progress)
+    _check_trainings(plan(project.manifest(), settings, model, kept_in(project)), settings)
     permissions = Permissions.from_environment(download=download)
     found = estimate(
         project.manifest(), settings, project.stages, progress, model=model, kept=kept_in(project),
@@ -383,9 +416,9 @@ def show(project: Project, top: int, score: str, budget: str | None) -> Answer:
 
 
 def scores(project: Project, out: Path) -> Answer:
-    """Write one row per sample: labels, suspicion, the sentence, every score and raw value."""
+    """Write one row per sample: labels, suspicion, the sentence, every score, raw value and spread."""
     frame = project.findings().table().reset_index()
-    names = [str(name) for name in frame if str(name).startswith(("score_", "raw_"))]
+    names = [str(name) for name in frame if str(name).startswith(("score_", "raw_", "spread_"))]
     frame = frame[["sample_id", *EVIDENCE, *names]]
     (form,) = named([out.suffix.lstrip(".").lower()])
     kind, _, place = project.config.source_spec.partition(":")
@@ -540,11 +573,18 @@ def status(project: Project) -> Answer:
     lines.append(f"decisions: {made}; exports: {len(exports)}")
     if waiting := _waiting(project, manifest):
         data["to_do"] = waiting
+        if differs := _not_scored(project):
+            data["not_scored"] = differs
+            lines.append(
+                f"asked for since, and not scored: {shown(differs['asked'])}; to take it back: "
+                f"{shown(differs['take_back'])}"
+            )
         lines.append(
             f"to go on, mend this first: {waiting['problem']}"
             if "problem" in waiting
-            else f"to go on: {', '.join(waiting['stages'])}; about {waiting['memory_mb']:,} MB of memory and "
-            f"{waiting['disk_mb']:,} MB of disk; gradsift sift --dry-run measures the time"
+            else f"to go on{' with it' if differs else ''}: {', '.join(waiting['stages'])}; about "
+            f"{waiting['memory_mb']:,} MB of memory and {waiting['disk_mb']:,} MB of disk; "
+            "gradsift sift --dry-run measures the time"
         )
     step = "show" if project.sifted else "sift"
     lines.append(f"next: gradsift {step} {project.folder}")
@@ -566,6 +606,42 @@ def _run_line(now: JobState) -> str:
     how = {"stopped": "was stopped", "failed": f"failed: {now.message}", "died": f"ended without a word. {now.message}"}
     last = f"; the last one {how[now.phase]}" if now.phase in how else ""
     return f"no run is working on it{last}"
+
+
+def _not_scored(project: Project) -> dict[str, str]:
+    """Return what was asked for since the scores were made, as flags, and the command back; empty where nothing was."""
+    if not project.sifted:
+        return {}
+    run, config = project.run, project.config
+    scored, now = dict(run.get("settings") or {}), config.settings.as_dict()
+    names = [name for name in FLAGGED if name in scored and scored[name] != now[name]]
+    asked, back = ([word for name in names for word in _flag(name, of[name])] for of in (now, scored))
+    model = _scored_model(project, run)
+    if model is not None and model != config.model:
+        asked, back = ["--model", config.model, *asked], ["--model", model, *back]
+    command = shlex.join(["gradsift", "sift", str(project.folder), *back])
+    return {"asked": shlex.join(asked), "take_back": command} if asked else {}
+
+
+def _scored_model(project: Project, run: Mapping[str, Any]) -> str | None:
+    """Return the spec of the model that the scores are of; None where that is no longer on record."""
+    key = run.get("stages", {}).get("network")
+    if key is None:
+        return str(run["network"]) if "network" in run else None
+    folder = project.stages.find("network", key)
+    return None if folder is None else str(json.loads((folder / "run.json").read_text())["model"])
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """Return a setting as it is said to `gradsift sift`."""
+    flag = f"--{name.replace('_', '-')}"
+    if name == "flip" and value is None:
+        return ["--flip-as-source"]
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
+    if isinstance(value, list):
+        return [flag, *(value or [AUTO])]
+    return [flag, AUTO if value is None else str(value)]
 
 
 def _waiting(project: Project, manifest: Manifest) -> dict[str, Any]:

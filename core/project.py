@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from core.settings import SiftSettings
 from core.shortage import shortages
 
 FORMAT = 1
+ABANDONED = 7 * 24 * 3600.0  # seconds after which nobody goes on with half a stage
 LOCK_WAIT = 2.0  # seconds: a look at the lock takes it for an instant
 
 
@@ -71,7 +73,8 @@ class Stages:
             raise
         work.rename(self.folder / f"{name}-{key}")
         for abandoned in self.folder.glob(f".{name}-*.part"):
-            shutil.rmtree(abandoned, ignore_errors=True)
+            if not resume or _age(abandoned) > ABANDONED:  # a younger one may be at work, or be gone on with
+                shutil.rmtree(abandoned, ignore_errors=True)
         _flush_folder(self.folder)
 
 
@@ -322,6 +325,14 @@ def _write_text(path: Path, text: str) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     temporary.replace(path)
+
+
+def _age(folder: Path) -> float:
+    """Seconds since something was last written into a folder; 0 where it is gone."""
+    try:
+        return time.time() - folder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _flush(folder: Path) -> None:

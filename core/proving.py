@@ -23,6 +23,7 @@ from core.terminal import duration, table
 from core.verify.compare import RULE, Comparison, Verdict, compare, judge, unknown_chance
 from core.verify.intervals import Difference
 from core.verify.losses import warnings
+from core.verify.noise import said as labels_said
 from core.verify.record import QUICK, Outcome, Verification, stored
 
 COLUMNS = {
@@ -96,7 +97,8 @@ def _found(v: Verification, folder: Path) -> Answer:
         )
         data.append(_data(outcome, v, given, random, word, pay))
     test = v.test
-    tested = f"compared on {len(test.ids):,} rows: {test.name}. {test.note}{_noise(test.known_noise, test.noise)}"
+    doubted = labels_said(test.known_noise, test.noise)
+    tested = f"compared on {len(test.ids):,} rows: {test.name}. {test.note} {doubted}".rstrip()
     text = "\n".join([table(rows, COLUMNS), "", *said, tested, *v.notes, f"rule: {RULE}", f"kept in {folder}"])
     facts = {
         "project": v.project, "folder": str(folder), "form": v.form, "network": v.network, "seeds": list(v.seeds),
@@ -142,12 +144,6 @@ def _figures(found: Comparison) -> dict[str, Any]:
 
 def _accuracy(outcome: Outcome, v: Verification) -> float:
     return float(np.mean(outcome.predicted == v.test.labels))
-
-
-def _noise(known: float | None, estimated: float | None) -> str:
-    if known is not None:
-        return f" {known:.1%} of their labels are wrong."
-    return "" if estimated is None else f" About {estimated:.0%} of their labels are wrong by estimate."
 
 
 def _points(each: Difference) -> str:

@@ -47,8 +47,10 @@ def page() -> None:
     done = project.sifted and now.phase in ("finished", "none")
     if done:
         run = cached.findings(project).run
-        for warning in filter(None, [caution(run), *notes_of(run)]):
+        if warning := caution(run):
             notices.warning(warning)
+        for note in notes_of(run):
+            notices.info(note)
         _next()
     if project.config.model != "reference":
         st.caption(notices.plain(f"Model: {project.config.model}"))

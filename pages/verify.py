@@ -111,7 +111,8 @@ def _verdict(project: Project, found: Verification, stored: dict[str, Path], for
         st.header(f"{icon} {notices.plain(told.headline)}", anchor=False)
     st.markdown(notices.plain(told.sentence))
     st.caption(notices.plain(told.test))
-    if old := stale(found, cached.mark(project, session.reviewer(), bool(session.read_only()))):
+    now = cached.mark(project, session.reviewer(), bool(session.read_only()))
+    if old := stale(found, now, cached.scores_key(project)):
         notices.warning(old)
     return told
 

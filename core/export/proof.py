@@ -265,7 +265,7 @@ def proof_details(proof: Proof) -> str:
 def measured(proof: Proof) -> list[tuple[str, str]]:
     """Form, network, test set, seeds and settings, as terms with HTML."""
     v = proof.verification
-    settings = ", ".join(f"{key} {value}" for key, value in v.settings.items() if value is not None)
+    settings = ", ".join(f"{key} {value}" for key, value in v.settings.items() if value is not None and key != "scores")
     rows = [
         ("When", text(f"{v.made_at[:16].replace('T', ' ')} UTC, by {v.tool}")),
         ("What was trained", text(form_sentence(proof))),

@@ -50,7 +50,9 @@ from core.export.slides import (
 from core.export.story import RIVAL_TITLES, Story, homeless, tell
 from core.review.decisions import ACTIONS, EXCLUDE, KEEP, RELABEL
 from core.review.present import plain as plain_rows
+from core.verify.arms import DECIDED
 from core.verify.record import FULL
+from core.verify.shown import UNCHANGED
 
 if TYPE_CHECKING:
     from core.project import Project
@@ -370,9 +372,15 @@ def reproduce(story: Story) -> str:
 
 
 def _form(story: Story) -> str:
-    """The options of the verification that is told."""
-    told = story.proof.verification if story.proof else None
-    return f" --full --seeds {len(told.seeds)}" if told and told.form == FULL else ""
+    """The options of the verification that is told; a table of decisions (`file:`) is named without its folder."""
+    if story.proof is None:
+        return ""
+    told = story.proof.verification
+    full = [f"--full --seeds {len(told.seeds)}", f"--network {_argument(told.network)}"] if told.form == FULL else []
+    arms = [f"--arm {_argument(name)}" for name in told.arms if name != DECIDED]
+    test = "training" if told.test.name == UNCHANGED else told.test.name
+    alone = [] if any(each.control_of for each in told.outcomes) else ["--no-controls"]
+    return "".join(f" {option}" for option in [*full, *arms, f"--test {_argument(test)}", *alone])
 
 
 def _argument(spec: str) -> str:

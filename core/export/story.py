@@ -210,7 +210,10 @@ def tell(project: Project, *, now: datetime | None = None) -> Story:
                    for space in ("gradients", "features") if space in findings.maps),
         planted=planted(rows, ranked),
         options=dict(project.config.source_options),
-        proof=proof(project.verify, current, rows.index[(rows["split"] == "train").to_numpy(bool)]),
+        proof=proof(
+            project.verify, current, rows.index[(rows["split"] == "train").to_numpy(bool)],
+            str(findings.run.get("stages", {}).get("scores", "")),
+        ),
     )  # fmt: skip
 
 
@@ -286,18 +289,19 @@ def planted(rows: pd.DataFrame, ranked: pd.DataFrame) -> tuple[int, int] | None:
     return int(wrong.sum()), int((wrong & ranked["flagged"].to_numpy(bool)).sum())
 
 
-def proof(folder: Path, decisions: pd.DataFrame, train: pd.Index[str]) -> Proof | None:
+def proof(folder: Path, decisions: pd.DataFrame, train: pd.Index[str], run: str = "") -> Proof | None:
     """The verification to tell: a full one before a quick one, and one of the present decisions before any other.
 
     Args:
         folder: `Project.verify`.
         decisions: those in effect.
         train: the ids of the training rows.
+        run: the key of the scores that the project has now.
 
     Raises:
         ProjectError: one is damaged; the message says which folder to delete.
     """
     now = decisions_mark(decisions, train)
     found = [each for form in (FULL, QUICK) if (each := latest(folder, form)) and each.arms]
-    told = next((each for each in found if not stale(each, now)), found[0] if found else None)
-    return Proof(told, show(told, pick(told)), stale(told, now)) if told else None
+    told = next((each for each in found if not stale(each, now, run)), found[0] if found else None)
+    return Proof(told, show(told, pick(told)), stale(told, now, run)) if told else None

@@ -14,7 +14,7 @@ import numpy as np
 from core.axes import Array, Float, Integer
 from core.data.sources.base import require_file
 from core.errors import InputError
-from core.models.recorder import History, Recorder
+from core.models.recorder import ALIKE, History, Recorder, are_probabilities
 
 EPOCH = re.compile(r"logits_epoch_(\d+)")
 LINES = 4096  # read before they are recorded: 16 MB of logits at 1,000 classes
@@ -122,7 +122,8 @@ def read_dynamics(path: Path, ids: Sequence[str], labels: Integer[Array, " n"]) 
         The history (learning rate and input norms unknown: NaN), and the logits of the last epoch.
 
     Raises:
-        InputError: a line is not of that form, no id is known, or the labels are others than in the file.
+        InputError: a line is not of that form, no id is known, the labels are others than in the file, or the logits
+            are probabilities.
     """
     files = _dynamics_files(path)
     epochs = {number: place for place, number in enumerate(sorted(_epochs(files)))}
@@ -181,6 +182,7 @@ class _Dynamics:
         self.last = np.empty((len(ids), 0), np.float32)  # gets its width from the first line
         self.first_guid = ""
         self.golds, self.other_golds = 0, 0
+        self.lines, self.alike = 0, 0  # rows of logits, and those that look like probabilities
         self.waiting: dict[int, tuple[list[int], list[Array]]] = {place: ([], []) for place in epochs.values()}
 
     def read(self, files: Sequence[Path]) -> tuple[History, Float[Array, "n c"]]:
@@ -228,6 +230,7 @@ class _Dynamics:
         if not rows:
             return
         places, stacked = np.array(rows), np.stack(logits)
+        self.lines, self.alike = self.lines + len(rows), self.alike + len(rows) * are_probabilities(stacked)
         self.recorder.log_rows(places, stacked, self.labels[places], place)
         if place == len(self.epochs) - 1:
             self.last[places] = stacked
@@ -238,6 +241,11 @@ class _Dynamics:
             raise InputError(
                 f"None of the guids in {self.path} is a sample id: its first is {self.first_guid!r}, the first sample "
                 f"is {self.ids[0]!r}. Write the sample ids as guid."
+            )
+        if self.alike == self.lines >= ALIKE:
+            raise InputError(
+                f"The logits in {self.path} are probabilities: none is below 0, and those of each line sum to 1. Write "
+                "what goes into the softmax: where a network is sure, probabilities are rounded and margins lost."
             )
         if self.other_golds > self.golds / 2:
             raise InputError(

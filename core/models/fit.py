@@ -11,6 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from core.axes import Array, Float, Integer
 from core.errors import ModelError
 
+LISTED = 40  # names in a message
+
 BEATS = 0.10  # by how much the best renaming must beat the stated order: more than noise in labels does
 BEATS_UNSEEN = 0.05  # and on samples that it was not chosen on: a renaming always fits its own samples better,
 SURELY = 3.0  # by at least so many standard errors
@@ -24,7 +26,8 @@ class Fit:
         accuracy: share of samples whose largest logit is the given label's.
         best_accuracy: the same after the best one-to-one renaming of the outputs.
         renaming: output's class name to the class that it fits, where they differ.
-        warning: a sentence, where the accuracy is hardly better than chance; else "".
+        warning: a sentence for the person: the accuracy, and what to check where it is hardly better than chance; ""
+            where there is nothing to compare.
     """
 
     accuracy: float
@@ -53,7 +56,7 @@ def check_fit(logits: Float[Array, "n c"], labels: Integer[Array, " n"], classes
     seen = np.bincount(guesses, minlength=count) > 0
     renaming = {classes[old]: classes[new] for old, new in enumerate(best) if old != new and seen[old]}
     if best_accuracy - accuracy >= BEATS and _beats_unseen(guesses, labels, count):
-        raise ModelError(_other_order(accuracy, best_accuracy, renaming))
+        raise ModelError(_other_order(accuracy, best_accuracy, renaming, [classes[new] for new in best]))
     return Fit(accuracy, best_accuracy, renaming, _warning(accuracy, count))
 
 
@@ -77,20 +80,30 @@ def _beats_unseen(guesses: Integer[Array, " n"], labels: Integer[Array, " n"], c
     return bool(gain.mean() >= max(BEATS_UNSEEN, SURELY * gain.std() / np.sqrt(len(gain))))
 
 
-def _other_order(accuracy: float, best_accuracy: float, renaming: Mapping[str, str]) -> str:
-    lines = ", ".join(f"{old} is {new}" for old, new in list(renaming.items())[:40])
-    more = f" and {len(renaming) - 40:,} more" if len(renaming) > 40 else ""
+def _other_order(accuracy: float, best_accuracy: float, renaming: Mapping[str, str], order: Sequence[str]) -> str:
+    """Say which order it is and how to get a project of it: codes are the order, so a project keeps the one it has."""
+    lines = ", ".join(f"{old} is {new}" for old, new in list(renaming.items())[:LISTED])
+    more = f" and {len(renaming) - LISTED:,} more" if len(renaming) > LISTED else ""
     return (
         f"The model's classes are in another order than the data's: its largest logit is the given label of "
         f"{accuracy:.0%} of the images, and of {best_accuracy:.0%} when its outputs are renamed: {lines}{more}. "
-        "Give the class names in the order of the model's outputs (--classes FILE)."
+        f"Write the class names into FILE in the order of the model's outputs, one per line{_listed(order)}. Then make "
+        "a new project with it: gradsift new NEW --source … --model … --classes FILE. Decisions come along: gradsift "
+        "export OLD --to DIR, then gradsift decide NEW --from DIR/manifest.csv."
     )
 
 
+def _listed(order: Sequence[str]) -> str:
+    """Return the whole order where it is short; of a long one the renaming says enough."""
+    return "" if len(order) > LISTED else f" ({', '.join(order)})"
+
+
 def _warning(accuracy: float, count: int) -> str:
-    """Return a sentence where the accuracy is below twice chance (for few classes: below half the way to perfect)."""
+    """Say the accuracy, and what to check below twice chance (for few classes: below half the way to perfect)."""
     if accuracy >= min(2 / count, (1 + 1 / count) / 2):
-        return ""
+        return (
+            f"The model's largest logit is the given label of {accuracy:.1%} of the images (chance: {1 / count:.1%})."
+        )
     return (
         f"The model's largest logit is the given label of only {accuracy:.1%} of the images (chance: {1 / count:.1%}). "
         "Check that its transform is the one it was trained with (--transform), and the order of its classes."

@@ -36,8 +36,8 @@ def find_head(network: nn.Module, example: Tensor, layer: str | None = None) -> 
         layer: its name; None for the linear layer whose output is the network's output for `example`.
 
     Raises:
-        ModelError: no linear layer's output is the network's output, or the named one does not give a row of logits
-            for each input; the message says what was found.
+        ModelError: no linear layer's output is the network's output, that output is not finite, or the named one does
+            not give a row of logits for each input; the message says what was found.
     """
     layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     seen: list[tuple[nn.Linear, Tensor]] = []
@@ -59,6 +59,11 @@ def find_head(network: nn.Module, example: Tensor, layer: str | None = None) -> 
     for module, output in reversed(seen):
         if output.shape == answer.shape and torch.equal(output.nan_to_num(), answer.nan_to_num()):
             return module
+    if not answer.isfinite().all():
+        raise ModelError(
+            "The network's output for two images of noise is not finite (NaN or infinite), so it says nothing of any "
+            "label. Its weights are damaged or were not loaded, or its code divides by zero; mend it there."
+        )
     raise ModelError(
         f"None of the {len(layers)} linear layers gives the network's output as it is. Gradients of the last layer "
         f"need logits that come straight out of a linear layer, before any softmax. {_offer(layers, ran)}"

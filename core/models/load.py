@@ -79,7 +79,7 @@ def load(
         spec: of one of these kinds.
         classes: the data's class names; a network of another class count serves as a feature extractor, and a note says
             so. Empty: nothing is said of that.
-        settings_transform: the text form of a transform (parts left out as the weights have them), or None.
+        settings_transform: the text form of a transform, or None; parts left out are as they would be without it.
         permissions: whether code may be run and weights fetched, and where files may lie.
         image_side: the median of the images' longer sides, in pixels.
         progress: is told by a note before code is run or anything is fetched.
@@ -98,10 +98,10 @@ def load(
             _from_code(spec, len(classes), permissions, progress) if own else _from_library(spec, permissions, progress)
         )
     network = _Plain(made.network.float().cpu().eval())
-    transform, said = _choose_transform(network, made, settings_transform, image_side)
+    transform, said = _choose_transform(spec, network, made, settings_transform, image_side)
     width = _check_answer(spec, network, transform)
     count = width if spec.kind == "code" else made.classes
-    notes = (*made.notes, *said, *_said_of_classes(spec, count, len(classes)))
+    notes = (*made.notes, said, *_said_of_classes(spec, count, len(classes)))
     plain = network if network.unwraps else network.network
     return Loaded(plain, transform, model_digest(spec), count, made.class_names, notes)
 
@@ -163,20 +163,34 @@ class _Plain(nn.Module):
 
 
 def _choose_transform(
-    network: nn.Module, made: _Made, text: str | None, image_side: int
-) -> tuple[Transform, tuple[str, ...]]:
-    """Return the transform, and a sentence where it was taken for granted rather than stated."""
+    spec: ModelSpec, network: nn.Module, made: _Made, text: str | None, image_side: int
+) -> tuple[Transform, str]:
+    """Return the transform, and a sentence that says which it is and who says so."""
+    automatic = _automatic(network, made, image_side)
     if text is not None:
-        return Transform.parse(text, made.base), ()
+        chosen = _told(network, text, automatic)
+        return chosen, f"Images become the input of {spec.kind}:{spec.name} by {chosen} (asked for: {text})."
     if made.stated:
-        return made.base, ()
-    own, chosen = at_own_size(made.base, image_side), made.base
-    if image_side <= SMALL and _refusal(network, own) is None:
-        chosen = own
-    return chosen, (
-        f"The weights do not say how images become their input. Taken for granted: {chosen}. "
-        "Set --transform where the training had another.",
+        return automatic, f"Images become the input of {spec.kind}:{spec.name} by {automatic}, as its weights say."
+    return automatic, (
+        f"The weights do not say how images become their input. Taken for granted: {automatic}. "
+        "Set --transform where the training had another."
     )
+
+
+def _automatic(network: nn.Module, made: _Made, image_side: int) -> Transform:
+    """Return the transform that is taken where nobody names one."""
+    own = at_own_size(made.base, image_side)
+    small = not made.stated and image_side <= SMALL
+    return own if small and _refusal(network, own) is None else made.base
+
+
+def _told(network: nn.Module, text: str, automatic: Transform) -> Transform:
+    """Return the transform of a text; its one mean stands for three where the network takes colour only."""
+    told = Transform.parse(text, automatic)
+    if told.channels == automatic.channels or told.channels == 3 or _refusal(network, told) is None:
+        return told
+    return told.in_colour() if _refusal(network, told.in_colour()) is None else told
 
 
 def _refusal(network: nn.Module, transform: Transform) -> Exception | None:

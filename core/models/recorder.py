@@ -9,7 +9,12 @@ them. It serves the reference training and any training loop of one's own:
             for ids, images, labels in loader:
                 logits = model(images)
                 recorder.log(ids, logits, labels, epoch)
+            model.eval()
+            with torch.no_grad():                        # held-out images: logged too, never trained on
+                for ids, images, labels in held_out:
+                    recorder.log(ids, model(images), labels, epoch)
 
+What held-out images say weighs the record against other evidence, and shows whether labels were memorised.
 With a project, epochs are written into its folder as they are finished (`core.models.record`), and
 `gradsift sift --model recorded` ranks by them. With ids alone `recorder.history()` is all there is.
 """
@@ -82,6 +87,9 @@ class History:
         )
 
 
+ALIKE = 3  # as many rows one after another that look like probabilities are: one of logits does once in 1,000
+
+
 class Recorder:
     """Collect a `History` from the logits of a running training.
 
@@ -98,10 +106,14 @@ class Recorder:
         opened = getattr(samples, "manifest", None)
         manifest = opened() if opened is not None else None
         self.sample_ids = [str(sample) for sample in (samples if manifest is None else manifest.ids)]  # type: ignore[union-attr]
-        self._given: Array | None = None
+        self._given: Array = np.full(len(self.sample_ids), -1, np.int64)  # -1: not known yet
+        self._classes: tuple[str, ...] = ()
+        self._width = 0  # classes of the logits; 0: not known yet
+        self._alike = 0  # rows logged last that look like probabilities
         self._record: Record | None = None
         if manifest is not None:
-            self._given, self._classes = manifest.labels, tuple(manifest.classes)
+            self._given, self._classes = np.array(manifest.labels), tuple(manifest.classes)
+            self._width = len(self._classes)
             self._record = Record(samples.recorded, self.sample_ids, manifest.train)  # type: ignore[union-attr]
         self._row_of = {sample: row for row, sample in enumerate(self.sample_ids)}
         if len(self._row_of) != len(self.sample_ids):
@@ -122,14 +134,16 @@ class Recorder:
 
         Args:
             ids: the batch's sample ids, `n`.
-            logits: `n x c`, a tensor on any device or an array, as the training computed them.
-            labels: `n` integers, the given labels.
+            logits: `n x c`, a tensor on any device or an array, as the training computed them; no probabilities.
+            labels: `n` integers, the given labels, the same of a sample each time.
             epoch: counted from 0; a sample logged twice in an epoch keeps the later pass.
             inputs: `n x d` inputs of the last layer, where gradient norms are wanted.
             rate: the learning rate of this epoch, where self-influence is wanted.
 
         Raises:
-            InputError: an id is unknown, a label is no column of the logits or not the project's, or lengths differ.
+            InputError: an id is unknown, a label is no column of the logits or another than the project's or than
+                before, the number of classes changes, lengths differ, a value is not finite, or the logits are
+                probabilities.
             ProjectError: the project's folder has no room for the logits.
         """
         unknown = [sample for sample in ids if sample not in self._row_of]
@@ -138,7 +152,15 @@ class Recorder:
         if epoch < 0:
             raise InputError(f"Epoch {epoch} was logged; epochs are counted from 0.")
         rows = np.fromiter((self._row_of[sample] for sample in ids), np.int64, len(ids))
-        self.log_rows(rows, _array(logits), _array(labels).astype(np.int64), epoch, _array(inputs), rate)
+        said, last = (_matrix(what, values) for what, values in (("Logits", logits), ("Inputs", inputs)))
+        assert said is not None
+        self._alike = self._alike + len(said) if are_probabilities(said) else 0
+        if self._alike >= ALIKE:
+            raise InputError(
+                "The logits that were logged are probabilities: none is below 0, and those of each image sum to 1. "
+                "Log what goes into the softmax, not what comes out of it."
+            )
+        self.log_rows(rows, said, _codes(labels), epoch, last, rate)
 
     def log_rows(
         self,
@@ -152,11 +174,16 @@ class Recorder:
         """Record one batch by row positions instead of ids (`log` says what the arguments are)."""
         if not len(rows) == len(logits) == len(labels):
             raise InputError(f"{len(rows)} ids, {len(logits)} rows of logits, {len(labels)} labels: give one of each.")
+        if inputs is not None and len(inputs) != len(rows):
+            raise InputError(f"{len(rows)} ids, {len(inputs)} rows of inputs: give one of each.")
         outside = labels[(labels < 0) | (labels >= logits.shape[1])]
         if len(outside):
             raise InputError(f"Label {outside[0]} is not among the {logits.shape[1]} classes; count them from 0.")
+        self._check(rows, logits, labels)
+        self._check_finite(rows, epoch, logits, inputs)
+        self._width, self._given[rows] = logits.shape[1], labels
         if self._record:
-            self._enter(self._record, rows, logits, labels, epoch)
+            self._enter(self._record, epoch)
         self._grow(epoch + 1)
         history, entries = self._history, np.arange(len(rows))
         shifted = logits.astype(np.float32) - logits.max(1, keepdims=True)
@@ -213,20 +240,36 @@ class Recorder:
     def _row(self, epoch: int) -> dict[str, Array]:
         return {name: array[epoch] for name, array in self._history.arrays().items()}
 
-    def _enter(self, record: Record, rows: Array, logits: Array, labels: Array, epoch: int) -> None:
-        """Check a batch against the project, and begin the session or the epoch where it is the first."""
-        assert self._given is not None
-        if logits.shape[1] != len(self._classes):
+    def _check(self, rows: Array, logits: Array, labels: Array) -> None:
+        """Refuse other classes and labels than the project's; without a project, than those logged before."""
+        width = logits.shape[1]
+        if self._width not in (0, width):
             raise InputError(
-                f"Logits of {logits.shape[1]} classes were logged, and the project has {len(self._classes)}: "
-                f"{_some(self._classes)}. Train on these, or make a project of the labels that you train on."
-            )
-        if len(other := np.flatnonzero(self._given[rows] != labels)):
-            row, logged = rows[other[0]], labels[other[0]]
+                f"Logits of {width} classes were logged, and the project has {self._width}: {_some(self._classes)}. "
+                "Train on these, or make a project of the labels that you train on." if self._record else
+                f"Logits of {width} classes were logged, and of {self._width} before. Log the same classes each time."
+            )  # fmt: skip
+        before = self._given[rows]
+        if len(other := np.flatnonzero((before >= 0) & (before != labels))):
+            name, old, new = self.sample_ids[rows[other[0]]], before[other[0]], labels[other[0]]
             raise InputError(
-                f"Sample {self.sample_ids[row]!r} has label {self._given[row]} in the project and {logged} was logged. "
-                f"Log the given labels as positions in the project's classes: {_some(self._classes)}."
-            )
+                f"Sample {name!r} has label {old} in the project and {new} was logged. "
+                f"Log the given labels as positions in the project's classes: {_some(self._classes)}." if self._record
+                else f"Sample {name!r} was logged with label {old} before and with {new} now. "
+                "Log the given label of a sample each time."
+            )  # fmt: skip
+
+    def _check_finite(self, rows: Array, epoch: int, logits: Array, inputs: Array | None) -> None:
+        for what, values in (("logits", logits), ("inputs", inputs)):
+            good = np.ones(1, bool) if values is None else np.isfinite(values).all(1)
+            if not good.all():
+                raise InputError(
+                    f"The {what} of sample {self.sample_ids[rows[int(np.argmin(good))]]!r} in epoch {epoch} are not "
+                    "finite: the training has diverged. Lower its learning rate, and record one that has not."
+                )
+
+    def _enter(self, record: Record, epoch: int) -> None:
+        """Begin the session or the epoch where this batch is the first of it."""
         if record.current is None:
             earlier = record.begin(epoch)
             if earlier:
@@ -325,6 +368,33 @@ def _stacked(epochs: Sequence[EpochFile], rows: Sequence[Mapping[str, Array]], s
 
 def _some(classes: Sequence[str]) -> str:
     return ", ".join(classes[:12]) + (" …" if len(classes) > 12 else "")
+
+
+def are_probabilities(values: Array) -> bool:
+    """Whether no value is below 0 and every row sums to 1, as what comes out of a softmax does (half precision too)."""
+    if not len(values) or values.shape[1] < 2 or (values < 0).any():
+        return False
+    return bool((np.abs(values.sum(1, dtype=np.float64) - 1) < 5e-3).all())
+
+
+def _matrix(what: str, values: Any) -> Array | None:
+    found: Array | None = _array(values)
+    if found is not None and (found.ndim != 2 or found.dtype.kind not in "fiub"):
+        raise InputError(f"{what} of shape {found.shape} were logged. Log a row of numbers for each image.")
+    return found
+
+
+def _codes(labels: Any) -> Integer[Array, " n"]:
+    """Labels as integers, or what is wrong with them."""
+    found = _array(labels)
+    if found.ndim != 1:
+        instead = "labels.argmax(1) gives them of one-hot rows" if found.ndim == 2 else "in a row"
+        raise InputError(f"Labels of shape {found.shape} were logged. Log one integer per image: {instead}.")
+    if found.dtype.kind not in "fiub" or len(other := found[found != np.floor(found)]):
+        first = found[0] if found.dtype.kind not in "fiub" else other[0]
+        raise InputError(f"Label {str(first)!r} is no integer. Log labels as positions in the classes, from 0.")
+    codes: Array = found.astype(np.int64)
+    return codes
 
 
 def _array(values: Any) -> Any:

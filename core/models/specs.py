@@ -29,6 +29,7 @@ ALLOW_CODE = "GRADSIFT_ALLOW_CODE"  # "1" where the app was started with --allow
 DEFAULT = "DEFAULT"  # in place of a file: the weights that the library itself offers
 CODE_FORM = re.compile(r"(?P<name>.+?:[A-Za-z_][\w.]*)(?:@(?P<weights>.+))?", re.DOTALL)
 PLAIN_FORM = re.compile(r"(?P<name>[^@]+?)(?:@(?P<weights>.+))?", re.DOTALL)
+WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".tar")
 
 Weights = Literal["none", "may", "must"]
 
@@ -213,7 +214,10 @@ def _absolute(path: Path) -> Path:
 
 def _unknown(text: str, kind: str) -> str:
     forms = ", ".join(each.example for each in MODELS.values())
-    if Path(text).suffix in (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".tar"):
+    if Path(text).suffix in WEIGHT_FILES and (":" not in text or os.sep in kind):
+        name, at, _ = text.partition("@")
+        if at and name and os.sep not in name:
+            return f"{text} names no kind of network. Say whose {name} it is: torchvision:{text}, for example."
         return f"{text} is a file of weights. Say whose they are: torchvision:resnet18@{text}, for example."
     near = get_close_matches(kind, MODELS, 1)
     meant = f" Did you mean {near[0]}?" if near else ""

@@ -4,14 +4,15 @@
 
 `resize` with `crop`: the shorter side to `resize`, then the middle `crop` x `crop`, as torchvision does it. `resize`
 alone: squashed to a square of that side. Values are divided by 255, then `(value - mean) / std` per channel; one mean
-instead of three makes the image grey. Pixels stay bytes until a whole batch is on its device.
+and one deviation make the image grey, one beside three stands for all three. Pixels stay bytes until a whole batch is
+on its device.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ class Transform:
                 raise SettingsError(f"{name} of the transform is {side}; give 1 to {LARGEST} pixels.")
         if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std):
             raise SettingsError(
-                f"The transform has {len(self.mean)} means and {len(self.std)} deviations; give three of each, or one."
+                f"The transform has {len(self.mean)} means and {len(self.std)} deviations; give three of each, for "
+                "example mean=0.5/0.5/0.5,std=0.5/0.5/0.5, or one."
             )
         if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
             raise SettingsError("Means of the transform must be finite and deviations above 0.")
@@ -75,6 +77,8 @@ class Transform:
     @classmethod
     def parse(cls, text: str, base: Transform | None = None) -> Transform:
         """Read the text form; what it leaves out is as in `base`, and the crop goes where only `resize` is given.
+
+        One mean beside three deviations stands for each channel, and the other way round.
 
         Raises:
             SettingsError: a part is unknown or is no number.
@@ -91,7 +95,13 @@ class Transform:
             before.pop("crop", None)
         if "resize" not in values and not before:
             raise SettingsError(f"The transform {text!r} has no resize. Write it like this: {cls(256, 224)}")
-        return cls(**{**before, **values})
+        parts = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, **before, **values}
+        channels = max(len(parts["mean"]), len(parts["std"]))
+        return cls(**{**parts, **{name: _for_each(parts[name], channels) for name in ("mean", "std")}})
+
+    def in_colour(self) -> Transform:
+        """Return the transform for RGB, where it is for grey with the same mean and deviation in each channel."""
+        return replace(self, mean=_for_each(self.mean, 3), std=_for_each(self.std, 3))
 
     @property
     def side(self) -> int:
@@ -165,6 +175,10 @@ def _value(name: str, text: str) -> object:
         return readers.get(name, int)(text)
     except ValueError as error:
         raise SettingsError(f"{name} of the transform is {text!r}, which is no number.") from error
+
+
+def _for_each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return values * channels if len(values) == 1 else values
 
 
 def _numbers(text: str) -> tuple[float, ...]:

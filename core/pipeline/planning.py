@@ -29,7 +29,7 @@ from core.project import Project, stage_key
 from core.settings import SiftSettings
 
 VERSIONS = {
-    "pixels": 1, "features": 1, "network": 1, "series": 1, "backbone": 1, "grand": 1, "neighbours": 1, "scores": 3,
+    "pixels": 1, "features": 1, "network": 2, "series": 2, "backbone": 1, "grand": 1, "neighbours": 1, "scores": 4,
     "map": 1,
 }  # fmt: skip
 TRAINING_SETTINGS = (
@@ -169,6 +169,7 @@ def _training(given: _Inputs) -> dict[str, Any]:
     own: dict[str, Any] = {}
     if given.spec.kind == "train":
         own = {name: chosen[name] for name in ("transform", "layer")}
+        own |= {"transform_form": 2} if chosen["transform"] else {}  # parts that are not named keep their own value
         own |= {"network": given.spec.name, "weights": model_digest(given.spec)}
     return {"flip": flips(given.manifest, given.settings), **told, "epochs": given.epochs, **own}
 

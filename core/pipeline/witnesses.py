@@ -26,6 +26,7 @@ from core.gradients.rows import LazyRows
 from core.models.fit import check_fit
 from core.models.recorder import History
 from core.pipeline.planning import WITH_HISTORY, Plan
+from core.scores import dynamics
 from core.scores.out_of_sample import ridge_head
 from core.scores.witness import Witness
 
@@ -53,18 +54,31 @@ def witness_of(seen: Seen) -> Witness:
     if in_sample and "network" in seen.folders and seen.plan.model.kind not in WITH_HISTORY:
         fit = check_fit(logits[manifest.train], manifest.labels[manifest.train], manifest.classes)
         notes += [fit.warning] if fit.warning else []
+    recorded = seen.plan.model.kind in WITH_HISTORY
+    history = _history(seen)
     return Witness(
         labels=manifest.labels,
         train=manifest.train,
         classes=manifest.classes,
-        history=_history(seen),
+        history=history,
         gradients=_gradients(logits, manifest, inputs, bias),
         logits=logits,
         features=features or {"model": logits},
         extra=_extra(seen),
         notes=tuple(notes),
         in_sample_logits=in_sample,
+        recorded=recorded,
+        logged=_logged(seen.folders["network"], history) if recorded else None,
+        beside=history_in(seen.folders["features"]) if recorded and "features" in seen.folders else None,
     )
+
+
+def _logged(folder: Path, history: History | None) -> Array:
+    """Of which rows a training that was recorded elsewhere said something; the others hold averages."""
+    if (folder / "logged.npy").exists():
+        return np.asarray(np.load(folder / "logged.npy"))
+    assert history is not None  # a stage written before `logged.npy` was
+    return dynamics.seen(history)
 
 
 def _history(seen: Seen) -> History | None:

@@ -164,7 +164,14 @@ def _of_file(text: str, manifest: Manifest, ids: list[str], labels: Int[Array, "
     path = Path(text.removeprefix(FILE))
     numbers = ("", *(f" ({number})" for number in range(2, len(names) + 3)))
     called = next(f"{path.name}{number}" for number in numbers if f"{FILE}{path.name}{number}" not in names)
-    arm = decided(ids, labels, manifest.classes, decisions_from(path, manifest), f"{FILE}{called}", f"as {called} says")
+    arm = decided(
+        ids,
+        labels,
+        manifest.classes,
+        decisions_from(path, manifest),
+        f"{FILE}{called}",
+        f"with the decisions of {called}",
+    )
     if not arm.changed(labels).any():
         raise InputError(f"{path} changes no training row. Give a table with relabel or exclude.")
     return arm

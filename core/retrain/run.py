@@ -26,7 +26,8 @@ from core.progress import Progress
 from core.project import Project
 from core.retrain.ground import Ground, VerifyOptions, lay
 from core.retrain.groups import CLUSTER, groupings
-from core.verify.arms import Arm
+from core.retrain.recorded import stages_of
+from core.verify.arms import RELABEL_ARM, REMOVE, UPWEIGHT, Arm
 from core.verify.record import FULL, QUICK, Outcome, Verification, place
 
 if TYPE_CHECKING:
@@ -266,13 +267,26 @@ def _verification(
 ) -> Verification:
     groups = {name: tuple(str(value) for value in found[ground.held.rows]) for name, found in values.items()}
     sizes = {name: _sizes(found[ground.train]) for name, found in values.items()}
-    notes = [*ground.notes, *([CLUSTERS] if CLUSTER in groups else []), *([] if ground.held.trained else [SEEN])]
+    notes = [*ground.notes, *([CLUSTERS] if CLUSTER in groups else []), *([SEEN] if _seen(ground) else [])]
     return Verification(
         form=ground.options.form, made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         tool=f"gradsift {__version__}", project=ground.project.folder.name, classes=tuple(ground.manifest.classes),
         test=ground.held.test, outcomes=tuple(outcomes), groups=groups, group_sizes=sizes, network=facts["network"],
-        settings=facts["settings"], seeds=facts["seeds"], decisions=ground.mark, notes=tuple(notes),
+        settings={**facts["settings"], "scores": _scores_of(ground)}, seeds=facts["seeds"], decisions=ground.mark,
+        notes=tuple(notes),
     )  # fmt: skip
+
+
+def _scores_of(ground: Ground) -> str:
+    """The key of the scores of the last run, "" where there was none: tells a later run from this one."""
+    return str(stages_of(ground.findings.run).get("scores", "")) if ground.findings else ""
+
+
+def _seen(ground: Ground) -> bool:
+    """Whether the test rows' labels had a say in what is compared: in a ranking, or in the features' epoch."""
+    ranked = any(arm.name.split(":")[0] in (REMOVE, RELABEL_ARM, UPWEIGHT) for arm in ground.arms)
+    features = ground.recorded is not None and ground.recorded.origin in TRAINED_HERE
+    return not ground.held.trained and (ranked or (ground.options.form == QUICK and features))
 
 
 def _sizes(values: Array) -> dict[str, int]:

@@ -112,7 +112,7 @@ def _note(split: str, count: int) -> str:
     few = f" With {count:,} of them only a large difference can be told from luck." if count < FEW else ""
     if split == TRAINING:
         return (
-            "Each is judged by a head that left it out. They are the easier images: what an arm does to the others is "
-            f"not seen.{few}"
+            "Each is judged by a head that left it out, on features that were learned with it and its label. They are "
+            f"the easier images: what an arm does to the others is not seen.{few}"
         )
     return f"No arm trains on them and no decision changes them.{few}"

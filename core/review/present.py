@@ -66,8 +66,15 @@ def caution(run: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"Take the suggestions with care: the network agrees with only {max(known):.0%} of the labels that it did not "
-        "learn from. More images or more epochs may help."
+        f"learn from. {_help(run)}"
     )
+
+
+def _help(run: Mapping[str, Any]) -> str:
+    """What would make a network better: more epochs only where all that is known of the labels was learned here."""
+    if "network" in (run.get("stages") or {}):
+        return "More images, or a network that knows such images better, may help."
+    return "More images or more epochs may help."
 
 
 def notes_of(run: Mapping[str, Any]) -> list[str]:

@@ -201,7 +201,8 @@ def window(history: History, train: Bool[Array, " n"]) -> Window:
     """
     epochs, found = len(history.learning_rate), agreement(history, train)
     if found is None:
-        return Window(epochs, "no held-out rows to compare with, so the window is the whole run")
+        why = "no held-out rows to compare with" if train.all() else "no held-out row was logged to compare with"
+        return Window(epochs, f"{why}, so the window is the whole run")
     apart = found.fitted - found.outside > np.maximum(MEMORISING_GAP, found.doubt)
     if not apart[-1]:
         return Window(epochs, "memorisation did not set in, so the window is the whole run")

@@ -5,7 +5,8 @@ network whose features are known (`loo_ridge_margin`). Each says how probable ev
 pooled as a weighted sum of log-probabilities, with the weights under which the pool best predicts the given labels of
 the held-out images, from which nobody has learned (`opinion_weights`). The ranking is the same weighted sum of the
 parts' margins. So a backbone that knows the domain takes over, and one that knows nothing gets no weight. With few
-held-out images, or none, the parts count alike, each as strongly as its calibrated probabilities speak.
+held-out images, or none that a recorded training logged, the margins are added with equal weights: the surer part,
+by its calibrated probabilities, moves the ranking more.
 
 Features of a network that has memorised its labels carry the wrong labels too, which held-out images cannot show: its
 head is not heard (`_doubt`). Neighbours are no part: they say what the head on the same features says, less well.
@@ -53,7 +54,7 @@ from core.errors import ModelError
 from core.gradients.rows import LazyRows
 from core.scores import Evidence, dynamics, there
 from core.scores.out_of_sample import RidgeHead, log_softmax, softmax
-from core.scores.witness import ORIGINS, Witness
+from core.scores.witness import Witness
 
 MEMORISED_GAP = 0.2  # fitted share minus held-out accuracy from which features carry the labels
 FITTED = 0.98  # a network that fits so many labels is not believed where no row shows that it understands them
@@ -132,7 +133,7 @@ def choose_rule(witness: Witness, evidence: Evidence) -> Rule:
             "Nothing was seen from which labels could be judged: no recorded training and no features. "
             "Train the reference network beside the model, or give features."
         )
-    judges = _judges(parts, witness.train)
+    judges = _judges(parts, witness, known="model" in heard)
     weights = _weigh(parts, witness.labels, judges)
     shares = _shares(parts, weights, witness.train)
     left_out = {_name(origin, evidence): doubt for origin, doubt in doubts.items()}
@@ -142,7 +143,7 @@ def choose_rule(witness: Witness, evidence: Evidence) -> Rule:
         {} if alone else left_out,
         memorised=not heard,
         judges=len(judges),
-        why=_why(parts, shares, doubts, len(judges), alone=alone),
+        why=_why(parts, shares, doubts, _weighed(len(judges), int((~witness.train).sum())), alone=alone),
         margins=pooled([part.margins for part in parts], weights),
         probabilities=_suggestion(witness, evidence, heard, judges),
     )
@@ -185,19 +186,23 @@ def accuracy(right: Bool[Array, " n"], rows: Bool[Array, " n"]) -> float | None:
     return float(right[rows].mean()) if rows.any() else None
 
 
-def memorised(what: str, fitted: float, outside: float | None, held_out: int, *, seen: bool = False) -> str | None:
+def memorised(
+    what: str, fitted: float, outside: float | None, held_out: int, *, seen: bool = False, logged: bool = True
+) -> str | None:
     """Say why a network that was trained on these labels is not believed, None where it is.
 
     Args:
         what: what a sentence calls it.
         fitted: share of the training labels that it predicts, in evaluation mode.
-        outside: share of held-out given labels that it predicts; None where no row is held out.
+        outside: share of held-out given labels that it predicts; None where of no such row it is known.
         held_out: how many rows are held out; the gap must exceed twice the standard error that they leave.
         seen: whether it may have been trained on the held-out rows too.
+        logged: False where rows are held out, and it is `outside` that was not recorded.
     """
     if outside is None:
-        return f"{what} fits {fitted:.0%} of its labels and no row is held out to show that it understands them" if (
-            fitted >= FITTED) else None  # fmt: skip
+        lack = "no row is held out" if logged else "no held-out row was logged"
+        told = f"{what} fits {fitted:.0%} of its labels and {lack} to show that it understands them"
+        return told if fitted >= FITTED else None
     figures = f"{what} fits {fitted:.0%} of its labels and {outside:.0%} of the held-out ones"
     if _apart(fitted, outside, held_out):
         return f"{figures}: it has memorised labels"
@@ -211,8 +216,9 @@ def _apart(fitted: float, outside: float, held_out: int) -> bool:
 
 def _doubt(origin: str, witness: Witness, evidence: Evidence) -> str | None:
     """Say why the head on the features of one origin is not heard; measured in the head and in the network itself."""
-    train, called, head = witness.train, ORIGINS[origin], evidence.heads[origin]
-    outside, held_out = accuracy(head.suggested == witness.labels, ~train), int((~train).sum())
+    train, called, head = witness.train, witness.called(origin), evidence.heads[origin]
+    rows = witness.held_out if origin == "model" else ~train
+    outside, held_out = accuracy(head.suggested == witness.labels, rows), int(rows.sum())
     if outside is not None and _apart(head.accuracy, outside, held_out):
         return (
             f"the features of {called} tell {head.accuracy:.0%} of the labels that it was trained on and {outside:.0%} "
@@ -221,17 +227,19 @@ def _doubt(origin: str, witness: Witness, evidence: Evidence) -> str | None:
     if witness.logits is not None and witness.in_sample_logits and origin == witness.owner:
         right = witness.logits.argmax(1) == witness.labels
         finished = origin == "model" and (witness.history is None or "reference" in witness.features)
-        return memorised(called, accuracy(right, train) or 0.0, accuracy(right, ~train), held_out, seen=finished)
-    if origin == "reference" and witness.history is not None:
-        fitted = float(witness.history.correct[-1, train].mean())
-        found = dynamics.agreement(witness.history, train)
+        fitted, outside = accuracy(right, train) or 0.0, accuracy(right, rows)
+        return memorised(called, fitted, outside, held_out, seen=finished, logged=bool(train.all()))
+    history = witness.beside if witness.recorded else witness.history
+    if origin == "reference" and history is not None:
+        fitted = float(history.correct[-1, train].mean())
+        found = dynamics.agreement(history, train)
         return memorised(called, fitted, None if found is None else float(found.outside[-1]), held_out)
     return None
 
 
 def _parts(witness: Witness, evidence: Evidence, heard: Mapping[str, RidgeHead]) -> list[Part]:
     """Return the recorded training and the heads that are heard."""
-    parts = [_head_part(_name(origin, evidence), ORIGINS[origin], head) for origin, head in heard.items()]
+    parts = [_head_part(_name(origin, evidence), witness.called(origin), head) for origin, head in heard.items()]
     if witness.history is None:
         return parts
     history, weights, labels = witness.history, there(evidence.weights), witness.labels
@@ -254,10 +262,13 @@ def _name(origin: str, evidence: Evidence) -> str:
     return LEFT_OUT if origin == next(iter(evidence.heads)) else f"{LEFT_OUT}_{origin}"
 
 
-def _judges(parts: Sequence[Part], train: Bool[Array, " n"]) -> Integer[Array, " m"]:
-    """Return the held-out rows of which every part says something, `JUDGES` of them at most."""
-    known = np.logical_and.reduce([np.isfinite(part.margins) for part in parts])
-    rows = np.flatnonzero(~train & known)
+def _judges(parts: Sequence[Part], witness: Witness, *, known: bool) -> Integer[Array, " m"]:
+    """Return the held-out rows of which every part says something, `JUDGES` of them at most.
+
+    `known`: the model's own features are among what is heard, so its word is needed.
+    """
+    told = np.logical_and.reduce([np.isfinite(part.margins) for part in parts])
+    rows = np.flatnonzero((witness.held_out if known else ~witness.train) & told)
     return rows[:: max(1, -(-len(rows) // JUDGES))]
 
 
@@ -295,8 +306,16 @@ def _suggestion(
     return LazyRows(heads[0].outputs.shape, np.float64, pool)
 
 
+def _weighed(judges: int, held_out: int) -> str:
+    """Say how the weights came about."""
+    if judges:
+        return f"so weighed, they best predict the labels of {judges:,} held-out images"
+    lack = f"none of the {held_out:,} held-out images was logged" if held_out else "no image is held out"
+    return f"{lack} to weigh them by, so their margins are added with equal weights, and the surer one moves more"
+
+
 def _why(
-    parts: Sequence[Part], shares: Mapping[str, float], doubts: Mapping[str, str], judges: int, *, alone: bool
+    parts: Sequence[Part], shares: Mapping[str, float], doubts: Mapping[str, str], weighed: str, *, alone: bool
 ) -> str:
     """Say in words what counts how much."""
     ordered = [(shares[part.score], part.called) for part in sorted(parts, key=lambda part: -shares[part.score])]
@@ -306,10 +325,7 @@ def _why(
     ]
     told = [", ".join(counts) if len(parts) > 1 else f"{parts[0].called} is the only witness"]
     if len(parts) > 1:
-        told.append(
-            f"so weighed, they best predict the labels of {judges:,} held-out images" if judges
-            else "no image is held out to weigh them by, so they count alike"
-        )  # fmt: skip
+        told.append(weighed)
     if alone and doubts:
         told += [*doubts.values(), "such a network alone ranks human errors badly, train the reference beside it"]
     else:

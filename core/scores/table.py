@@ -210,5 +210,5 @@ def _run(witness: Witness, evidence: Evidence, rule: Rule) -> dict[str, Any]:
         run["window"] = {"epochs": evidence.window.epochs, "why": evidence.window.why}
     if witness.logits is not None and witness.in_sample_logits:
         right = by_blocks(lambda z, y: z.argmax(1) == y, witness.logits, witness.labels)
-        run |= {"fitted": accuracy(right, witness.train), "held_out_accuracy": accuracy(right, ~witness.train)}
+        run |= {"fitted": accuracy(right, witness.train), "held_out_accuracy": accuracy(right, witness.held_out)}
     return run

@@ -22,6 +22,9 @@ ORIGINS = {
 }  # how each origin of features is called in a sentence; the first that is there gives neighbours and map
 
 
+RECORDED = "the recorded training"  # what the model is called where it is a training that was recorded elsewhere
+
+
 @dataclass(frozen=True)
 class Witness:
     """Everything that was seen of the samples.
@@ -36,6 +39,9 @@ class Witness:
         extra: further raw values, by the name of their score.
         notes: what a person must know, shown with the result.
         in_sample_logits: the logits come from a network that was trained on these labels.
+        recorded: history, logits and the model's features are those of a training recorded elsewhere.
+        logged: of which rows it said something, the others hold averages; None: of all.
+        beside: the record of the reference network that was trained beside it.
 
     Raises:
         InputError: an array has another number of rows than `labels`, or features come from an unknown origin.
@@ -51,6 +57,9 @@ class Witness:
     extra: Mapping[str, Float[Array, " n"]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     in_sample_logits: bool = True
+    recorded: bool = False
+    logged: Bool[Array, " n"] | None = None
+    beside: History | None = None
 
     def __post_init__(self) -> None:
         """Check that all speak of the same rows."""
@@ -67,5 +76,14 @@ class Witness:
 
     @property
     def owner(self) -> str:
-        """Where the logits come from: the person's own network where there is one."""
-        return "model" if "model" in self.features else "reference"
+        """Where the logits come from: the person's own network or record where there is one."""
+        return "model" if "model" in self.features or self.recorded else "reference"
+
+    @property
+    def held_out(self) -> Bool[Array, " n"]:
+        """The held-out rows of which the network of the logits said something."""
+        return ~self.train if self.logged is None else ~self.train & self.logged
+
+    def called(self, origin: str) -> str:
+        """How the network of some features, or of the logits, is called in a sentence."""
+        return RECORDED if self.recorded and origin == "model" else ORIGINS[origin]

@@ -3,8 +3,9 @@
 - `given`: everything as it came.
 - `decided`: what a person (or another tool's table) decided: rows left out, rows relabelled.
 - `requested`: what a score alone would do, from a text such as `remove:oga_l2:500`.
-- `control`: as many as another arm changes, per given class, but at random. An arm that is no better than its control
-  owes its effect to the number of rows, not to which rows they are.
+- `control`: as many as another arm changes, per given class, removed at random (for an up-weighting arm: counted more
+  often at random). A removing arm that is no better than its control owes its effect to the number of rows, not to
+  which rows they are. A relabelling arm keeps the rows that its control loses, so it may be better by that alone.
 
 Rows are the training rows of the manifest in its order. Nothing here knows how anything is trained.
 """
@@ -167,6 +168,8 @@ def requested(text: str, table: pd.DataFrame, labels: Integer[Array, " n"], clas
     made = given(labels)
     kept = ~chosen if action == REMOVE else made.kept
     codes = made.labels if suggested is None else np.where(chosen, suggested, made.labels)
+    if action == UPWEIGHT and chosen.all():
+        raise InputError(f"The arm {text!r} counts every row alike, which changes nothing. Give a smaller amount.")
     weights = _weights(chosen, factor) if action == UPWEIGHT else made.weights
     title = _title(action, score, int(chosen.sum()), factor, per_class)
     return _with_rows(Arm(":".join(_fields(text)), title, kept, codes, weights))

@@ -34,12 +34,14 @@ HELPS, UNCLEAR, HURTS = "helps", "no clear effect", "hurts"
 BETTER, EVEN, WORSE = "better", "no clear difference", "worse"
 CLASS = "class"
 CORRECTED = "interval"  # in words, where it is one of many that hold together
+FINEST = 3  # digits at most
 LEAST_PROBABILITY = 1e-7  # of a test row's label: one row costs at most 16 nats
 FEWEST = 10  # test rows of a value that can be called the worst, where there are such values
 RULE = (
     "Helps: the 95 % interval of the difference in accuracy lies above 0, against the data as given and against as "
     "many rows removed at random. Hurts: it lies below 0 against the data as given; or it does not lie above 0 there, "
-    "and the interval of some class or group, corrected for their number, lies below 0. Otherwise: no clear effect."
+    "and the interval of some class or group, corrected for their number, lies below 0. Otherwise: no clear effect. "
+    "With one seed, or in the quick form without a control, chance is unknown and no word is given."
 )
 ONE_SEED = "one seed does not show how much a training varies"
 NO_CONTROL = "there is no random control, so chance is not told from effect"
@@ -207,7 +209,7 @@ def judge(given: Comparison, random: Comparison | None, reason: str = "") -> Ver
 
 def points(difference: Difference, interval: str = "95 % interval") -> str:
     """`+2.1 points (95 % interval 0.9 to 3.3)` of a difference of shares."""
-    value, low, high = (_signed(100 * each) for each in (difference.value, difference.low, difference.high))
+    value, low, high = (signed(100 * each) for each in (difference.value, difference.low, difference.high))
     sign = "" if value.startswith("−") or float(value) == 0 else "+"
     return f"{sign}{value} points ({interval} {low} to {high})"
 
@@ -238,8 +240,12 @@ def _sentence(
     return told
 
 
-def _signed(value: float) -> str:
-    return f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−")
+def signed(value: float, digits: int = 1) -> str:
+    """A figure with a true minus. What is not 0 is not written as 0: a verdict hangs on the sign of an end."""
+    written = f"{value:.{digits}f}"
+    if float(written) == 0 and value and digits < FINEST:
+        return signed(value, digits + 1)
+    return written.removeprefix("-") if float(written) == 0 else written.replace("-", "−")
 
 
 def _right(outcome: Outcome, labels: Int[Array, " m"]) -> Float[Array, "k m"]:

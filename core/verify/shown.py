@@ -18,9 +18,22 @@ from core.axes import Array, Float
 from core.errors import InputError, SettingsError
 from core.review.flags import SUSPICION, TRAIN, Budget
 from core.verify.arms import DECIDED, FACTOR, GIVEN, PER_CLASS, RELABEL_ARM, REMOVE, UPWEIGHT
-from core.verify.compare import CLASS, HELPS, HURTS, UNCLEAR, Change, Comparison, changed, compare, verdict
+from core.verify.compare import (
+    CLASS,
+    HELPS,
+    HURTS,
+    UNCLEAR,
+    Change,
+    Comparison,
+    changed,
+    compare,
+    signed,
+    unknown_chance,
+    verdict,
+)
 from core.verify.intervals import Difference
 from core.verify.losses import Loss, per, warnings
+from core.verify.noise import said
 from core.verify.record import FULL, Outcome, Verification
 
 AGAINST_GIVEN, AGAINST_RANDOM = "against the data as given", "against as many at random"
@@ -97,7 +110,7 @@ def show(v: Verification, name: str) -> Shown:
     return Shown(
         arm=name,
         title=outcome.title,
-        headline=headline(name, found.word),
+        headline=headline(name, found.word, not unknown_chance(v, name)),
         word=found.word,
         sentence=found.sentence,
         rule=found.rule,
@@ -127,13 +140,16 @@ def pick(v: Verification, asked: str = "") -> str:
     return next((name for name in (asked, DECIDED) if name in v.arms), v.arms[0])
 
 
-def stale(v: Verification, now: Mapping[str, int | str]) -> str:
-    """What to say where decisions have changed since a verification was made; "" where they have not.
+def stale(v: Verification, now: Mapping[str, int | str], run: str = "") -> str:
+    """What to say where decisions or scores have changed since a verification was made; "" where they have not.
 
     Args:
         v: the verification.
         now: `decisions_mark` of the decisions in effect.
+        run: the key of the scores that the project has now, as `settings["scores"]` holds those of then.
     """
+    if run and v.settings.get("scores", run) != run:
+        return "The images were scored anew since, so rankings and features are others now. Check again."
     if v.decisions["digest"] == now["digest"] or not (v.decisions["changed"] or now["changed"]):
         return ""
     then, today = (f"{int(each['changed']):,}" for each in (v.decisions, now))
@@ -145,20 +161,14 @@ def measured_on(v: Verification) -> str:
     test = v.test
     count = f"{len(test.ids):,}"
     named = f"{count} {test.name}" if test.name == UNCHANGED else f"{count} images of the split {test.name}"
-    parts = [f"Measured on {named}.", test.note, _noise(test.known_noise, test.noise)]
+    parts = [f"Measured on {named}.", test.note, said(test.known_noise, test.noise)]
     return " ".join(filter(None, parts))
 
 
-def _noise(known: float | None, estimated: float | None) -> str:
-    if known is not None:
-        return f"{100 * known:.1f} % of their labels are known to be wrong."
-    return "" if estimated is None else f"About {100 * estimated:.0f} % of their labels are wrong by estimate."
-
-
-def headline(name: str, word: str) -> str:
-    """The verdict as the title of a page."""
+def headline(name: str, word: str, known: bool = True) -> str:
+    """The verdict as the title of a page; not `known` where chance is not told from effect: then there is no word."""
     subject = "The cleaning" if name == DECIDED else "This arm"
-    return f"{subject} {HEADLINES[word]}"
+    return f"{subject} {HEADLINES[word]}" if known else f"Whether {subject.lower()} helps cannot be told yet"
 
 
 def first_of(sentences: Sequence[str], most: int = MOST_WARNINGS) -> str:
@@ -267,14 +277,9 @@ def _difference(name: str, unit: str, against: str, found: Difference, factor: f
 
 def told(value: float, low: float, high: float, digits: int = 1) -> str:
     """A difference in figures: `+2.1 [−0.3, 4.5]`."""
-    ends = [_signed(each, digits) for each in (value, low, high)]
-    plus = "+" if float(f"{value:.{digits}f}") > 0 else ""
+    ends = [signed(each, digits) for each in (value, low, high)]
+    plus = "+" if value > 0 and float(ends[0]) else ""
     return f"{plus}{ends[0]} [{ends[1]}, {ends[2]}]"
-
-
-def _signed(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def drawn(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

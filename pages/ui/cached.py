@@ -289,6 +289,11 @@ def mark(project: Project, reviewer: str, read_only: bool) -> dict[str, int | st
     return _mark(str(project.folder), rows, log_stamp(project), reviewer, read_only)
 
 
+def scores_key(project: Project) -> str:
+    """Return the key of the scores that the project has now; "" before the first run."""
+    return str(findings(project).run.get("stages", {}).get("scores", "")) if project.sifted else ""
+
+
 def job(project: Project) -> JobState:
     """Return where the project's run stands, read afresh."""
     return state(project)

@@ -112,6 +112,8 @@ def test_version_and_help(say: Callable[..., Said]) -> None:
         (["show", "{project}", "--score", "magic"], "There is no score 'magic' in this run. Choose from suspicion, "),
         (["show", "{project}", "--budget", "some"], "A budget of 'some' cannot be read"),
         (["show", "{project}", "--budget", "101%"], "A budget of 101% cannot be met"),
+        (["sift", "{project}", "--classes", "c"], "unrecognized arguments: --classes c. See: gradsift sift --help"),
+        (["--colour", "status", "{project}"], "unrecognized arguments: --colour. See: gradsift --help"),
         (["show", "{project}", "--top", "many"], "invalid int value: 'many'"),
         (["sift", "{project}", "--budget", "-5"], "budget"),
         (["sift", "{project}", "--epochs", "0"], "epochs is 0; give a whole number from 1 to 10000"),
@@ -661,3 +663,120 @@ def test_a_project_whose_model_is_gone_can_be_looked_at(say: Callable[..., Said]
     assert told.status == 0
     assert "mend this first" in told.out
     assert "f.npz" in told.out
+
+
+NETWORK = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(432, 2))
+
+def turned():
+    import torch
+    network = make()
+    for layer, sign in ((network[1], -1.0),):
+        weight = torch.zeros(2, 12, 12)
+        weight[0, :, :6], weight[1, :6] = 1.0, 1.0
+        layer.weight.data = sign * weight.repeat(1, 3, 1).reshape(2, 432)
+        layer.bias.data.zero_()
+    return network
+"""
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Path:
+    """A folder with a scored project `p` of the reference network, and a file of networks."""
+    (tmp_path / "net.py").write_text(NETWORK)
+    assert cli.main(["new", str(tmp_path / "p"), "--source", f"folder:{drawn_folder(tmp_path / 'images', 40)}"]) == 0
+    assert cli.main(["sift", str(tmp_path / "p"), *QUICK_FLAGS]) == 0
+    return tmp_path
+
+
+def test_what_was_asked_for_and_not_scored_is_said_with_the_way_back(say: Callable[..., Said], scored: Path) -> None:
+    folder, model = scored / "p", f"code:{scored}/net.py:make"
+    before = (folder / "project.toml").read_text()
+    assert "asked for since" not in say("status", folder).out
+    assert say("sift", folder, "--model", model, "--layer", "nope", "--no-augment", "--grand", "last").status == 1
+    asked = f"--model {model} --layer nope --grand last --no-augment"
+    back = f"gradsift sift {folder} --model reference --layer auto --grand auto --augment"
+    lines = say("status", folder).out.splitlines()
+    assert f"asked for since, and not scored: {asked}; to take it back: {back}" in lines
+    assert [line for line in lines if line.startswith("to go on with it: ")]
+    assert say("status", folder, "--json").data["not_scored"] == {"asked": asked, "take_back": back}
+    assert say(*shlex.split(back)[1:]).status == 0
+    assert (folder / "project.toml").read_text() == before
+    assert "to go on" not in say("status", folder).out
+
+
+def test_the_way_back_leads_to_a_finished_network_too(say: Callable[..., Said], scored: Path) -> None:
+    folder, model = scored / "p", f"code:{scored}/net.py:make"
+    assert say("sift", folder, "--model", model).status == 0
+    assert say("sift", folder, "--layer", "nope").status == 1
+    assert say("status", folder, "--json").data["not_scored"] == {
+        "asked": "--layer nope", "take_back": f"gradsift sift {folder} --layer auto",
+    }  # fmt: skip
+    assert say("sift", folder, "--layer", "auto", "--flip", "--epochs", "0").status == 1  # refused, and not kept
+    assert say("sift", folder, "--layer", "auto").status == 0
+    other = Project.open(folder).with_config(model="reference")
+    assert commands._not_scored(other)["take_back"].endswith(f"--model {model}")
+    assert commands._flag("flip", None) == ["--flip-as-source"]
+    assert commands._flag("image_size", 8) == ["--image-size", "8"]
+
+
+def test_the_transform_and_the_accuracy_of_a_finished_network_are_always_said(
+    say: Callable[..., Said], scored: Path
+) -> None:
+    folder, model = scored / "p", f"code:{scored}/net.py:make"
+    told = say("sift", folder, "--model", model, "--transform", "mean=0.5,std=0.5", "--json")
+    assert told.status == 0, told.err
+    by = "resize=12,mean=0.5/0.5/0.5,std=0.5/0.5/0.5,interpolation=bilinear (asked for: mean=0.5,std=0.5)."
+    assert f"Images become the input of code:{scored}/net.py:make by {by}" in told.data["notes"]
+    assert any("largest logit is the given label of" in note for note in told.data["notes"])
+
+
+def test_classes_in_another_order_are_mended_as_the_message_says(say: Callable[..., Said], scored: Path) -> None:
+    old, new, model = scored / "p", scored / "new", f"code:{scored}/net.py:turned"
+    told = say("sift", old, "--model", model, "--transform", "mean=0/0/0,std=1/1/1")
+    assert told.status == 1
+    assert "one per line (top, left). Then make a new project with it: gradsift new NEW" in told.err
+    ids = [f"left/{row:03d}.png" for row in (0, 2, 4)]
+    say("decide", old, "--sample", ids[0], "--action", "keep", "--note", "sharp")
+    say("decide", old, "--sample", ids[2], "--action", "relabel", "--label", "top")
+    (scored / "classes.txt").write_text("top\nleft\n")
+    made = say("new", new, "--source", f"folder:{scored / 'images'}", "--model", model, "--classes",
+               scored / "classes.txt", "--transform", "mean=0/0/0,std=1/1/1")  # fmt: skip
+    assert made.status == 0, made.err
+    assert say("export", old, "--to", scored / "out").status == 0
+    assert say("decide", new, "--from", scored / "out" / "manifest.csv").status == 0
+    assert say("status", new, "--json").data["decisions"] == {"keep": 1, "relabel": 1}
+    assert say("sift", new, *QUICK_FLAGS).status == 0
+
+
+def test_scores_of_several_trainings_have_their_spread(say: Callable[..., Said], scored: Path) -> None:
+    assert say("sift", scored / "p", "--models", "2").status == 0
+    assert say("scores", scored / "p", "--out", scored / "s.csv").status == 0
+    names = list(pd.read_csv(scored / "s.csv"))
+    assert {"spread_suspicion", "spread_weighted_aum"} <= set(names)
+
+
+def test_several_trainings_where_nothing_is_trained_are_refused(say: Callable[..., Said], scored: Path) -> None:
+    folder, model = scored / "p", f"code:{scored}/net.py:make"
+    before = (folder / "project.toml").read_text()
+    for more in ([], ["--dry-run"]):
+        told = say("sift", folder, "--model", model, "--no-reference", "--models", "2", *more)
+        assert told.status == 1
+        assert "2 trainings were asked for" in told.err
+        assert "Take it back with --models 1, or let the reference network be trained beside it" in told.err
+    assert (folder / "project.toml").read_text() == before
+    asked = ["--source", f"folder:{scored / 'images'}", "--model", model, "--no-reference", "--models", "2"]
+    assert say("new", scored / "q", *asked).status == 0
+    assert "2 trainings were asked for" in say("sift", scored / "q").err
+    assert say("sift", scored / "q", "--models", "1", "--no-maps", "--trees", "20").status == 0
+
+
+def test_ids_of_a_manifest_make_features_that_are_read(say: Callable[..., Said], scored: Path) -> None:
+    """As the README shows it."""
+    manifest = Project.open(scored / "p").manifest()
+    features = np.random.default_rng(0).normal(size=(len(manifest), 8))
+    np.savez(scored / "f.npz", sample_id=manifest.ids.astype(str), features=features)
+    assert say("sift", scored / "p", "--model", f"features:{scored / 'f.npz'}").status == 0

@@ -136,6 +136,15 @@ def test_without_held_out_rows_the_window_is_the_whole_run() -> None:
     assert "no held-out rows" in found.why
 
 
+def test_held_out_rows_that_were_never_logged_are_not_called_missing() -> None:
+    history, train = running([0.5, 0.9], [0.5, 0.5])
+    gaps = {name: array.copy() for name, array in history.arrays().items()}
+    gaps["given_logit"][:, ~train] = np.nan
+    found = dynamics.window(History(**gaps), train)
+    assert found.epochs == 2
+    assert found.why.startswith("no held-out row was logged to compare with")
+
+
 def test_few_held_out_rows_need_a_larger_gap() -> None:
     history, train = running([0.5, 0.8], [0.5, 0.65])
     few = np.concatenate([np.arange(100), 100 + np.array([10, 50, 60, 70, 90])])  # 3 of 5 right in the last epoch

@@ -18,7 +18,10 @@ def made(accuracy: float, classes: int, samples: int = 1000, seed: int = 0) -> t
 def test_classes_in_the_stated_order_pass() -> None:
     logits, labels = made(0.8, 10)
     fit = check_fit(logits, labels, TEN)
-    assert fit == Fit(float((logits.argmax(1) == labels).mean()), fit.accuracy)
+    assert fit == Fit(float((logits.argmax(1) == labels).mean()), fit.accuracy, warning=fit.warning)
+    assert fit.warning == (
+        f"The model's largest logit is the given label of {fit.accuracy:.1%} of the images (chance: 10.0%)."
+    )
 
 
 def test_a_shuffled_head_stops_and_the_renaming_is_printed() -> None:
@@ -30,13 +33,20 @@ def test_a_shuffled_head_stops_and_the_renaming_is_printed() -> None:
     assert "airplane is automobile, automobile is bird" in text
     assert "truck is airplane" in text
     assert f"of {(logits.argmax(1) == labels).mean():.0%} when its outputs are renamed" in text
-    assert "--classes FILE" in text
+    assert "one per line (automobile, bird, cat, deer, dog, frog, horse, ship, truck, airplane). Then" in text
+    assert "gradsift new NEW --source … --model … --classes FILE. Decisions come along: gradsift export OLD" in text
+
+
+def test_of_many_classes_the_renaming_is_enough() -> None:
+    logits, labels = made(0.9, 41, 4000)
+    with pytest.raises(ModelError, match=r"and 1 more\. Write the class names into FILE .* one per line\."):
+        check_fit(np.roll(logits, 1, 1), labels, [f"class {number}" for number in range(41)])
 
 
 def test_two_classes_that_changed_places_are_enough() -> None:
     logits, labels = made(0.9, 10)
     order = np.array([0, 1, 2, 5, 4, 3, 6, 7, 8, 9])
-    with pytest.raises(ModelError, match="renamed: cat is dog, dog is cat. Give"):
+    with pytest.raises(ModelError, match="renamed: cat is dog, dog is cat. Write"):
         check_fit(logits[:, order], labels, TEN)
 
 
@@ -53,13 +63,13 @@ def test_a_network_that_guesses_is_warned_of_and_not_renamed(samples: int, seed:
 
 def test_noise_in_the_labels_is_no_other_order() -> None:
     logits, labels = made(0.6, 10)
-    assert check_fit(logits, labels, TEN).warning == ""
+    assert "Check" not in check_fit(logits, labels, TEN).warning
 
 
 def test_two_classes_warn_below_half_the_way_to_perfect_and_stop_where_they_are_swapped() -> None:
     two = ("cat", "dog")
-    assert check_fit(*made(0.95, 2), two).warning == ""
-    assert check_fit(*made(0.6, 2), two).warning != ""
+    assert "Check" not in check_fit(*made(0.95, 2), two).warning
+    assert "Check" in check_fit(*made(0.6, 2), two).warning
     with pytest.raises(ModelError, match="renamed: cat is dog, dog is cat"):
         check_fit(*made(0.2, 2), two)
 

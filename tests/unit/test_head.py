@@ -55,6 +55,21 @@ def test_a_softmax_behind_the_layer_is_refused() -> None:
         find_head(net, torch.randn(2, 5))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_not_finite_is_no_matter_of_the_layer(value: float) -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x).abs() * value
+
+    with pytest.raises(ModelError, match=r"output for two images of noise is not finite \(NaN or infinite\)") as told:
+        find_head(Broken(), torch.randn(2, 5))
+    assert "--layer" not in str(told.value)
+
+
 class Tempered(nn.Module):
     """Logits by a temperature; a layer beside that no pass uses, and one that gives a row per token."""
 

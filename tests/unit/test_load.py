@@ -79,13 +79,42 @@ def test_small_images_are_fed_at_their_own_size_where_the_network_takes_them(
     assert loaded(f"torchvision:{name}@{path}", side=side).transform == expected
 
 
-def test_a_transform_that_was_set_is_taken_and_said_nothing_of(tmp_path: Path) -> None:
+def test_a_transform_that_was_set_is_taken_and_said(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.pt", network().state_dict())
     found = loaded(f"torchvision:resnet18@{path}", transform="resize=40,crop=36,mean=0.5/0.5/0.5")
     assert found.transform == Transform(40, 36, (0.5, 0.5, 0.5))
-    assert found.notes == ()
+    assert found.notes == (
+        f"Images become the input of torchvision:resnet18 by {found.transform} "
+        "(asked for: resize=40,crop=36,mean=0.5/0.5/0.5).",
+    )
     with pytest.raises(SettingsError, match="holds 'size=9'"):
         loaded(f"torchvision:resnet18@{path}", transform="size=9")
+
+
+@pytest.mark.parametrize(
+    ("text", "side", "expected"),
+    [
+        ("mean=0/0/0,std=1/1/1", 32, Transform(32, None, (0.0,) * 3, (1.0,) * 3)),
+        ("mean=0/0/0,std=1/1/1", 200, Transform(256, 224, (0.0,) * 3, (1.0,) * 3)),
+        ("interpolation=nearest", 32, Transform(32, interpolation="nearest")),
+        ("resize=40", 200, Transform(40)),
+        ("mean=0.5,std=0.5", 32, Transform(32, None, (0.5,) * 3, (0.5,) * 3)),  # one value for three channels
+        ("mean=0.5", 32, Transform(32, None, (0.5,) * 3)),
+    ],
+)
+def test_parts_of_a_transform_that_are_not_named_stay_automatic(
+    text: str, side: int, expected: Transform, tmp_path: Path
+) -> None:
+    path = saved(tmp_path / "w.pt", network().state_dict())
+    assert loaded(f"torchvision:resnet18@{path}", side=side, transform=text).transform == expected
+
+
+def test_one_mean_stays_grey_for_a_network_that_takes_grey(tmp_path: Path) -> None:
+    (tmp_path / "grey.py").write_text(
+        "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))\n"
+    )
+    found = loaded(f"code:{tmp_path / 'grey.py'}:make", side=8, transform="resize=8,mean=0.5,std=0.5")
+    assert found.transform == Transform(8, None, (0.5,), (0.5,))
 
 
 def test_another_class_count_makes_a_feature_extractor_and_is_said(tmp_path: Path) -> None:
@@ -193,7 +222,8 @@ def test_default_weights_in_torch_hubs_folder_are_taken_with_their_own_transform
     assert found.transform == Transform(256, 224)
     assert found.class_names is not None
     assert (len(found.class_names), found.class_names[0]) == (1000, "tench")
-    assert len(found.notes) == 1
+    by = f"Images become the input of torchvision:resnet18 by {Transform(256, 224)}, as its weights say."
+    assert (found.notes[0], len(found.notes)) == (by, 2)
 
 
 def offered(monkeypatch: pytest.MonkeyPatch, source: Path, hub: Path, sha256: str) -> None:

@@ -173,6 +173,10 @@ def record(**values: object) -> str:
         (record() + record(logits_epoch_1=[0.0] * 5), "Line 2 of .* not 4 finite numbers"),
         (record() + record(logits_epoch_0=[0.0, 1, 2, float("nan")]), "Line 2 of .* not 4 finite numbers"),
         (record(guid="x"), r"None of the guids in .* its first is 'x', the first sample is 'a/1.png'"),
+        (
+            "".join(record(logits_epoch_0=[0.0, 1, 0, 0], logits_epoch_1=[0.7, 0.1, 0.1, 0.1]) for _ in "ab"),
+            "The logits in .* are probabilities: .* Write what goes into the softmax",
+        ),
         (record(gold=2), "others than the given ones on 1 of 1 lines: its classes are in another order"),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_recorded_training(rows: Manifest, tmp_path: Path, inputs: bool) -> No
     project = Project.create(tmp_path / "p", rows, ProjectConfig("", model="recorded", settings=QUICK))
     with pytest.raises(InputError, match="Nothing was recorded in this project"):
         sift(project)
-    seen = np.eye(2)[rows.labels] + np.random.default_rng(0).normal(0, 0.3, (len(rows), 2))
+    seen = np.eye(2)[rows.labels] + np.random.default_rng(0).normal(0, 0.6, (len(rows), 2))
     train = np.flatnonzero(rows.train)
     with Recorder(project) as recorder:
         for epoch in range(3):
@@ -170,7 +170,82 @@ def test_a_recorded_training(rows: Manifest, tmp_path: Path, inputs: bool) -> No
     scores = found.table().filter(like="score_")
     assert np.isfinite(scores[rows.train]).all(axis=None)
     assert np.isfinite(found.samples["suspicion"]).all()  # held-out rows too, which were never logged
-    assert "never logged" in " ".join(found.run["notes"])
+    notes, why = " ".join(found.run["notes"]), found.run["suspicion"]["why"]
+    held_out = int((~rows.train).sum())
+    assert f"{held_out} held-out images were never logged" in notes
+    assert "in evaluation mode, without training on them" in notes
+    assert "the recorded training fits" not in why
+    assert "the recorded training tell" not in why
+    if inputs:  # without them the reference network stands beside it, and is judged by what it said itself
+        assert f"none of the {held_out} held-out images was logged to weigh them by" in why
+    assert found.run["held_out_accuracy"] is None
+    assert found.run["suspicion"]["held_out_images"] == 0
+    assert "no held-out row was logged" in found.run["window"]["why"]
+    assert ("the features of the recorded training" in why) == inputs
+
+
+def test_a_recorded_training_that_logged_its_held_out_rows_is_weighed_by_them(rows: Manifest, tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p", rows, ProjectConfig("", model="recorded", settings=QUICK))
+    seen = np.eye(2)[rows.labels] + np.random.default_rng(0).normal(0, 0.3, (len(rows), 2))
+    with Recorder(project) as recorder:
+        for epoch in range(3):
+            recorder.log(list(rows.ids), (epoch + 1) * seen, rows.labels, epoch, inputs=seen)
+    found = sift(project)
+    assert found.run["suspicion"]["held_out_images"] == (~rows.train).sum()
+    assert found.run["held_out_accuracy"] > 0.8
+    assert found.run["notes"] == []
+
+
+def test_inputs_that_some_batches_lack_or_that_tell_nothing_are_refused(rows: Manifest, tmp_path: Path) -> None:
+    logits = np.random.default_rng(0).normal(size=(len(rows), 2))
+    for name, inputs, upto, said in [
+        ("some", logits, 10, "training rows were logged without inputs, others with them"),
+        ("same", np.ones((len(rows), 3)), len(rows), "recorded training has the same features for every"),
+    ]:
+        project = Project.create(tmp_path / name, rows, ProjectConfig("", model="recorded", settings=QUICK))
+        with Recorder(project) as recorder:
+            recorder.log(list(rows.ids), logits, rows.labels, 0)
+            recorder.log(list(rows.ids[:upto]), logits[:upto], rows.labels[:upto], 0, inputs=inputs[:upto])
+        with pytest.raises(InputError, match=said):
+            sift(project)
+
+
+def features_of(rows: Manifest, path: Path, **arrays: np.ndarray) -> str:
+    np.savez(path, sample_id=np.array([str(sample) for sample in rows.ids]), **arrays)  # type: ignore[arg-type]
+    return f"features:{path}"
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7])
+def test_features_that_are_the_same_everywhere_are_refused(rows: Manifest, tmp_path: Path, noise: float) -> None:
+    same = np.full((len(rows), 4), 3.0) + noise * np.random.default_rng(0).normal(size=(len(rows), 4))
+    spec = features_of(rows, tmp_path / "same.npz", features=same)
+    said = "same.npz holds the same features for every training image, which say nothing of any label"
+    with pytest.raises(InputError, match=said):
+        sift(rows, spec, dataclasses.replace(QUICK, reference=False))
+    with pytest.raises(InputError, match=said):
+        sift(rows, "reference", dataclasses.replace(QUICK, backbone=spec))
+    same[rows.train.nonzero()[0][-1]] += 1  # one image that differs is something
+    sift(rows, features_of(rows, tmp_path / "one.npz", features=same), dataclasses.replace(QUICK, reference=False))
+
+
+def test_a_network_that_says_the_same_of_every_image_is_refused(rows: Manifest, files: Path, tmp_path: Path) -> None:
+    weights = {name: 0 * value for name, value in torch.load(files / "tiny-2.pt").items()}
+    torch.save(weights, tmp_path / "dead.pt")
+    settings = dataclasses.replace(QUICK, reference=False, transform=AS_THEY_ARE)
+    with pytest.raises(ModelError, match="gives the same features for every training image.*--transform"):
+        sift(rows, f"code:{files / 'tiny.py'}:tiny@{tmp_path / 'dead.pt'}", settings)
+
+
+def test_probabilities_in_a_file_give_what_their_logits_give_and_it_is_said(rows: Manifest, tmp_path: Path) -> None:
+    rng, settings = np.random.default_rng(0), dataclasses.replace(QUICK, reference=False)
+    features = np.eye(2)[rows.labels] + rng.normal(0, 0.5, (len(rows), 2))
+    chances = np.exp(features) / np.exp(features).sum(1, keepdims=True)
+    found = sift(rows, features_of(rows, tmp_path / "p.npz", features=features, logits=chances), settings)
+    twin = sift(rows, features_of(rows, tmp_path / "z.npz", features=features, logits=features), settings)
+    assert "The logits in p.npz are probabilities. Their logarithms are taken" in " ".join(found.run["notes"])
+    assert "probabilities" not in " ".join(twin.run["notes"])
+    np.testing.assert_allclose(found.samples["raw_el2n"], twin.samples["raw_el2n"], atol=1e-6)
+    np.testing.assert_allclose(found.samples["raw_oga_l2"], twin.samples["raw_oga_l2"], atol=1e-6)
 
 
 def test_several_seeds_give_means_and_spreads_and_go_on_one_by_one(rows: Manifest, tmp_path: Path) -> None:

@@ -90,3 +90,12 @@ def test_a_network_that_learned_little_is_said(
     told = caution({"held_out_accuracy": held_out, "head": {"left_out_accuracy": left_out}})
     assert (told is None) if said is None else said in str(told)
     assert caution({}) is None
+
+
+def test_more_epochs_are_not_advised_where_nothing_is_learned_in_epochs() -> None:
+    weak = {"held_out_accuracy": 0.2}
+    trained = caution({**weak, "stages": {"pixels": "a", "features": "b"}})
+    assert str(trained).endswith("More images or more epochs may help.")
+    for stages in ({"network": "a"}, {"network": "a", "features": "b"}):
+        told = str(caution({**weak, "stages": stages}))
+        assert told.endswith("More images, or a network that knows such images better, may help.")

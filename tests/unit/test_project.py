@@ -280,3 +280,19 @@ def test_the_note_of_the_last_run_is_replaced_whole(project: Project, monkeypatc
     with pytest.raises(OSError, match="disk"):
         project.remember({"scores": Path("scores-2")})
     assert json.loads((project.folder / "stages" / "latest.json").read_text()) == {"scores": "scores-1"}
+
+
+def test_a_stage_that_is_gone_on_with_outlives_another_of_its_name(tmp_path: Path) -> None:
+    """Two verifications, or a stopped one and another: none loses the epochs of the other."""
+    stages = Stages(tmp_path)
+    with stages.write("retrain", "one", resume=True) as first:
+        (first / "epoch").write_text("1")
+        with stages.write("retrain", "other", resume=True) as second:
+            (second / "epoch").write_text("2")
+        assert (first / "epoch").read_text() == "1"
+    forgotten = tmp_path / ".retrain-old.part"
+    forgotten.mkdir()
+    os.utime(forgotten, (0, 0))
+    with stages.write("retrain", "third", resume=True):
+        pass
+    assert not forgotten.exists()

@@ -264,11 +264,25 @@ def test_training_rows_that_were_never_logged_are_told(tmp_path: Path) -> None:
         recorded(project)
 
 
-def test_logits_of_a_diverged_training_are_told(tmp_path: Path) -> None:
+def test_a_training_that_diverges_is_told_and_keeps_its_finished_epochs(tmp_path: Path) -> None:
+    project = project_in(tmp_path)
+
+    def loop() -> None:
+        with Recorder(project) as recorder:
+            log_epoch(recorder, 0)
+            recorder.log(["s0", "s1"], np.array([[0, 1, 2], [np.nan, 1, 2]]), np.array([0, 1]), 1)
+
+    with pytest.raises(InputError, match="The logits of sample 's1' in epoch 1 are not finite: the training has div"):
+        loop()
+    assert recorded(project).history.given_logit.shape == (1, 7)
+
+
+def test_logits_on_disk_that_are_not_finite_are_told(tmp_path: Path) -> None:
     project = project_in(tmp_path)
     with Recorder(project) as recorder:
-        log_epoch(recorder, 0)
-        recorder.log(["s1"], np.array([[np.nan, 1, 2]]), np.array([1]), 0)
+        logits = log_epoch(recorder, 0)
+    logits[1, 0] = np.nan
+    np.save(project.recorded / "logits-1.npy", logits)
     with pytest.raises(InputError, match="logits of 1 samples are not finite .the first: 's1'"):
         recorded(project)
 
@@ -297,7 +311,7 @@ def test_a_real_project(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "digits", Manifest.read("digits", limit=40))
     manifest = project.manifest()
     with Recorder(project) as recorder:
-        recorder.log(list(manifest.ids), np.eye(10)[manifest.labels], manifest.labels, 0)
+        recorder.log(list(manifest.ids), 5 * np.eye(10)[manifest.labels], manifest.labels, 0)
     assert recorded(project).history.correct.all()
     assert recorded(project).inputs is None
     assert kept(project)[1] is False

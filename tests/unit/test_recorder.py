@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
-from core.models.recorder import History, Recorder
+from core.models.recorder import ALIKE, History, Recorder
 from tests.helpers import history_of, unchecked
 
 IDS = [f"s{i}" for i in range(7)]
@@ -169,3 +169,78 @@ def test_a_label_outside_the_classes_is_told(label: int) -> None:
     with pytest.raises(InputError, match=f"Label {label} is not among the 3 classes"):
         recorder.log(["a", "b"], np.zeros((2, 3), np.float32), np.array([0, label]), 0)
     assert len(recorder.history().learning_rate) == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_told_with_its_id_and_epoch(bad: float) -> None:
+    recorder, good = Recorder(IDS), np.zeros((2, 3), np.float32)
+    broken = good.copy()
+    broken[1, 2] = bad
+    with pytest.raises(InputError, match="logits of sample 's4' in epoch 3 are not finite: the training has diverged"):
+        recorder.log(["s1", "s4"], broken, np.array([0, 1]), 3)
+    with pytest.raises(InputError, match="inputs of sample 's4' in epoch 3 are not finite"):
+        recorder.log(["s1", "s4"], good, np.array([0, 1]), 3, inputs=broken)
+    assert len(recorder.history().learning_rate) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_probabilities_are_no_logits(dtype: torch.dtype, batch: int) -> None:
+    logits, labels, _ = made(8, classes=9)
+    said, recorder = torch.from_numpy(logits[0]).softmax(1).to(dtype), Recorder(IDS)
+
+    def loop() -> None:
+        for begin in range(0, 7, batch):
+            some = slice(begin, begin + batch)
+            recorder.log(IDS[some], said[some], labels[some], 0)
+
+    with pytest.raises(InputError, match="are probabilities: .* Log what goes into the softmax"):
+        loop()
+    assert np.isfinite(recorder.history().given_prob).sum() < ALIKE
+
+
+def test_logits_that_look_like_a_probability_now_and_then_are_logits() -> None:
+    recorder = Recorder(["a"])
+    for epoch in range(30):
+        recorder.log(["a"], np.array([[0.75, 0.25] if epoch % 3 else [0.75, 0.5]]), np.array([0]), epoch)
+    recorder.log(["a"], torch.tensor([[0.75, 0.25]]).log(), np.array([0]), 30)  # log-probabilities are logits
+    assert np.isfinite(recorder.history().given_prob).all()
+
+
+def test_without_a_project_too_labels_and_classes_stay_what_they_were() -> None:
+    recorder, logits = Recorder(IDS), np.zeros((2, 3), np.float32)
+    recorder.log(["s0", "s1"], logits, np.array([0, 1]), 0)
+    with pytest.raises(InputError, match="Sample 's1' was logged with label 1 before and with 2 now"):
+        recorder.log(["s2", "s1"], logits, np.array([2, 2]), 1)
+    with pytest.raises(InputError, match="Logits of 4 classes were logged, and of 3 before"):
+        recorder.log(["s2"], np.zeros((1, 4), np.float32), np.array([2]), 1)
+    assert len(recorder.history().learning_rate) == 1
+    recorder.log(["s2", "s1"], logits, np.array([2, 1]), 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.eye(3, dtype=int)[[0, 1]], r"Labels of shape \(2, 3\) were logged.*labels.argmax\(1\)"),
+        (torch.eye(3)[[0, 1]], r"Labels of shape \(2, 3\) were logged"),
+        (np.int64(1), r"Labels of shape \(\) were logged. Log one integer per image"),
+        (np.array([0.0, 0.5]), "Label '0.5' is no integer"),
+        (["cat", "dog"], "Label 'cat' is no integer. Log labels as positions in the classes"),
+    ],
+)
+def test_labels_that_are_no_positions_are_told(labels: object, said: str) -> None:
+    recorder = Recorder(IDS)
+    with unchecked(), pytest.raises(InputError, match=said):
+        recorder.log(["s0", "s1"], np.zeros((2, 3), np.float32), labels, 0)
+    assert len(recorder.history().learning_rate) == 0
+
+
+@pytest.mark.parametrize(("logits", "inputs", "said"), [
+    (np.zeros(2), None, r"Logits of shape \(2,\) were logged"),
+    (np.zeros((2, 3, 4)), None, r"Logits of shape \(2, 3, 4\)"),
+    (np.zeros((2, 3)), np.zeros((2, 3, 4)), r"Inputs of shape \(2, 3, 4\)"),
+    (np.zeros((2, 3)), np.zeros((3, 4)), "2 ids, 3 rows of inputs"),
+])  # fmt: skip
+def test_arrays_of_another_shape_are_told(logits: np.ndarray, inputs: np.ndarray | None, said: str) -> None:
+    with unchecked(), pytest.raises(InputError, match=said):
+        Recorder(IDS).log(["s0", "s1"], logits, np.array([0, 1]), 0, inputs=inputs)

@@ -301,7 +301,7 @@ def test_a_verification_is_told(story: Story, page: str) -> None:
         "Who pays for it",
         SCOPE,
         OTHERS,
-        "gradsift verify project --full --seeds 3",
+        "gradsift verify project --full --seeds 3 --network",
     ):
         assert sentence in told, sentence
     assert UNMEASURED not in told

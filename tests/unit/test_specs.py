@@ -56,6 +56,19 @@ def test_what_is_no_spec_is_refused_with_the_right_form(text: str) -> None:
     assert REFUSED[text] in str(refused.value)
 
 
+def test_weights_without_a_kind_are_told_how_to_be_named() -> None:
+    for text, suggested in (
+        ("resnet18@r18.pt", "torchvision:resnet18@r18.pt, for"),
+        ("resnet18@w@2/r18.pt", "torchvision:resnet18@w@2/r18.pt, for"),
+        ("r18.pt", "torchvision:resnet18@r18.pt, for"),
+        ("runs/a@2/r18.pt", "torchvision:resnet18@runs/a@2/r18.pt, for"),
+        ("tourchvision:resnet18@r18.pt", "Did you mean torchvision?"),
+    ):
+        with pytest.raises(ModelError) as told:
+            parse_model(text)
+        assert suggested in str(told.value)
+
+
 @pytest.mark.parametrize("kind", MODELS.values(), ids=lambda kind: kind.name)
 def test_the_example_of_every_kind_is_of_its_form(kind) -> None:
     spec = parse_model(kind.example)

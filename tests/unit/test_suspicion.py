@@ -186,17 +186,75 @@ def test_nothing_held_out() -> None:
     rule = rule_of(witness({"backbone": knows(TRUTH, 3)}, train=everything))
     assert rule.weights == {"weighted_aum": 0.5, "loo_ridge_margin": 0.5}
     assert rule.judges == 0
-    assert "no image is held out to weigh them by, so they count alike" in rule.why
+    assert "no image is held out to weigh them by, so their margins are added with equal weights" in rule.why
+
+
+def unlogged(history: History, rows: np.ndarray) -> History:
+    """The record as if `rows` had never been logged."""
+    gaps = {name: array.copy() for name, array in history.arrays().items()}
+    for name in ("given_logit", "other_logit", "given_prob", "error_norm", "input_norm"):
+        gaps[name][:, rows] = np.nan
+    gaps["other_class"][:, rows] = -1
+    return History(**gaps)
+
+
+def recorded(features: dict[str, np.ndarray], logits: np.ndarray, logged: np.ndarray, **parts: Any) -> Witness:
+    """A training recorded elsewhere: of rows that it never logged, `logits` and its features are averages."""
+    history = witness().history
+    assert history is not None
+    gaps = unlogged(history, ~logged)
+    filled = np.where(logged[:, None], logits, logits[logged].mean(0))
+    given = {o: np.where(logged[:, None], f, f[logged].mean(0)) if o == "model" else f for o, f in features.items()}
+    return witness(given, history=gaps, logits=filled, recorded=True, logged=logged, **parts)
+
+
+@pytest.mark.parametrize("origin", ["model", "reference", "backbone"])
+def test_no_verdict_rests_on_rows_that_were_never_logged(origin: str) -> None:
+    rule = rule_of(recorded({origin: knows(TRUTH, 3)}, knows(NOISY, 3), TRAIN))
+    assert rule.left_out == {}
+    assert "memorised" not in rule.why
+    assert rule.weights == {"weighted_aum": 0.5, "loo_ridge_margin": 0.5}
+    assert rule.judges == 0
+    assert "none of the 400 held-out images was logged to weigh them by, so their margins are added with" in rule.why
+    assert "no image is held out" not in rule.why
+    assert ("the features of the recorded training" in rule.why) == (origin == "model")
+
+
+def test_held_out_rows_that_were_logged_weigh_and_show_memorisation() -> None:
+    everything, carried = np.ones(N, bool), np.where(TRAIN, NOISY, RNG.integers(0, C, N))
+    rule = rule_of(recorded({"model": knows(TRUTH, 3)}, knows(TRUTH, 4), everything))
+    assert rule.judges == (~TRAIN).sum()
+    assert "so weighed, they best predict the labels of 400 held-out images" in rule.why
+    half = TRAIN | (np.arange(N) % 2 == 0)
+    assert rule_of(recorded({"model": knows(TRUTH, 3)}, knows(TRUTH, 4), half)).judges == (half & ~TRAIN).sum()
+    by_heart = rule_of(recorded({"model": knows(carried, 9)}, 20 * np.eye(C)[carried], everything))
+    assert "the features of the recorded training tell" in by_heart.left_out["loo_ridge_margin"]
+    in_its_logits = rule_of(recorded({"model": knows(TRUTH, 3)}, 20 * np.eye(C)[carried], everything))
+    assert "the recorded training fits 100% of its labels and" in in_its_logits.left_out["loo_ridge_margin"]
+    assert "it has memorised labels" in in_its_logits.why
+
+
+def test_a_recorded_training_that_fits_every_label_and_logged_nothing_else() -> None:
+    rule = rule_of(recorded({"model": knows(TRUTH, 3)}, 20 * np.eye(C)[NOISY], TRAIN))
+    assert rule.left_out["loo_ridge_margin"] == (
+        "the recorded training fits 100% of its labels and no held-out row was logged to show that it understands them"
+    )
+
+
+def test_the_reference_beside_a_recorded_training_is_judged_by_its_own_record() -> None:
+    carried = np.where(TRAIN, NOISY, RNG.integers(0, C, N))
+    by_heart = history_of(np.stack([20 * np.eye(C)[carried]] * T), NOISY)
+    everything, features = np.ones(N, bool), {"reference": knows(TRUTH, 3)}
+    heard = rule_of(recorded(features, 20 * np.eye(C)[carried], everything, beside=witness().history))
+    assert heard.left_out == {}
+    doubted = rule_of(recorded(features, knows(TRUTH, 4), everything, beside=by_heart))
+    assert "the reference network fits 100% of its labels" in doubted.left_out["loo_ridge_margin"]
 
 
 def test_rows_that_the_training_never_logged() -> None:
     history = witness().history
     assert history is not None
-    gaps = {name: array.copy() for name, array in history.arrays().items()}
-    for name in ("given_logit", "other_logit", "given_prob", "error_norm"):
-        gaps[name][:, ::7] = np.nan
-    gaps["other_class"][:, ::7] = -1
-    rule = rule_of(witness({"backbone": knows(TRUTH, 3)}, history=History(**gaps)))
+    rule = rule_of(witness({"backbone": knows(TRUTH, 3)}, history=unlogged(history, np.arange(N) % 7 == 0)))
     assert np.isfinite(rule.margins).all()
     assert rule.judges == (~TRAIN & (np.arange(N) % 7 > 0)).sum()
 

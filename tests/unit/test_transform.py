@@ -52,6 +52,15 @@ def test_what_the_text_leaves_out_is_as_in_the_base() -> None:
     )
 
 
+def test_one_mean_beside_three_deviations_stands_for_each_channel() -> None:
+    assert Transform.parse("resize=9,mean=0.5,std=1/2/3") == Transform(9, None, (0.5,) * 3, (1.0, 2.0, 3.0))
+    assert Transform.parse("mean=0.5", Transform(9)).mean == (0.5, 0.5, 0.5)
+    assert Transform.parse("std=1/2/3", Transform(9, None, (0.5,), (0.2,))).mean == (0.5, 0.5, 0.5)
+    assert Transform.parse("resize=9,mean=0.5,std=0.2").channels == 1
+    assert Transform(9, None, (0.5,), (0.2,)).in_colour() == Transform(9, None, (0.5,) * 3, (0.2,) * 3)
+    assert Transform(9).in_colour() == Transform(9)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     {
@@ -63,8 +72,8 @@ def test_what_the_text_leaves_out_is_as_in_the_base() -> None:
         "resize=9,crop=4000": "crop of the transform is 4000",
         "crop=9": "has no resize",
         "": "has no resize",
-        "resize=9,mean=1/2,std=1/2": "2 means and 2 deviations; give three of each, or one",
-        "resize=9,mean=0.5": "1 means and 3 deviations",
+        "resize=9,mean=1/2,std=1/2": "2 means and 2 deviations; give three of each, for example mean=0.5/0.5/0.5,",
+        "resize=9,mean=1/2": "2 means and 3 deviations",
         "resize=9,std=1/0/1": "deviations above 0",
         "resize=9,mean=nan/0/0": "must be finite",
         "resize=9,interpolation=best": "choose one of nearest, bilinear, bicubic, lanczos",

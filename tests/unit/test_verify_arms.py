@@ -101,6 +101,11 @@ def test_relabel_counts_only_rows_whose_suggestion_is_another_class() -> None:
     assert requested("relabel:suspicion:100%", table(), LABELS, CLASSES).counts(LABELS)["relabelled"] == 3
 
 
+def test_counting_every_row_more_changes_nothing() -> None:
+    with pytest.raises(InputError, match="counts every row alike"):
+        requested("upweight:suspicion:100%", table(), LABELS, CLASSES)
+
+
 def test_upweight_counts_rows_more_and_the_mean_stays_1() -> None:
     arm = requested("upweight:suspicion:1:5", table(), LABELS, CLASSES)
     np.testing.assert_allclose(arm.weights, np.array([1, 1, 1, 5, 1, 1]) * 6 / 10)

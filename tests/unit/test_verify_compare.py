@@ -254,7 +254,9 @@ def test_sentences() -> None:
 
 def test_points() -> None:
     assert points(Difference(0.021, 0.009, 0.033)) == "+2.1 points (95 % interval 0.9 to 3.3)"
-    assert points(Difference(-0.0001, -0.05, 0.0499)) == "0.0 points (95 % interval −5.0 to 5.0)"
+    assert points(Difference(-0.0001, -0.05, 0.0499)) == "−0.01 points (95 % interval −5.0 to 5.0)"
+    assert points(Difference(-0.007, -0.016, -0.0002)) == "−0.7 points (95 % interval −1.6 to −0.02)"
+    assert points(Difference(0.0, -0.01, 0.01)) == "0.0 points (95 % interval −1.0 to 1.0)"
 
 
 def test_verdicts_of_whole_verifications() -> None:

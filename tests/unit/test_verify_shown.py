@@ -154,8 +154,8 @@ def test_another_arm_is_not_called_the_cleaning() -> None:
     ("value", "ends", "text"),
     [
         (2.06, (-0.3, 4.449), "+2.1 [−0.3, 4.4]"),
-        (-1.0, (-2.0, -0.04), "−1.0 [−2.0, 0.0]"),
-        (0.04, (-0.04, 0.0), "0.0 [0.0, 0.0]"),
+        (-1.0, (-2.0, -0.04), "−1.0 [−2.0, −0.04]"),  # below 0, as the verdict says, and not "0.0"
+        (0.04, (-0.0004, 0.0), "+0.04 [0.000, 0.0]"),
     ],
 )
 def test_a_difference_in_figures(value: float, ends: tuple[float, float], text: str) -> None:
@@ -196,7 +196,11 @@ def test_a_check_that_decisions_have_overtaken_says_so(then: tuple[int, str], no
 @pytest.mark.parametrize(
     ("test", "said"),
     [
-        ({"noise": 0.034}, "images of the split val. About 3 % of their labels are wrong by estimate."),
+        (
+            {"noise": 0.034},
+            "images of the split val. A head that never saw their labels firmly contradicts 3 % of them: wrong labels "
+            "and its own mistakes together.",
+        ),
         ({"known_noise": 0.025, "noise": 0.1}, "images of the split val. 2.5 % of their labels are known to be wrong."),
         ({"name": shown.UNCHANGED, "note": "Easier."}, "training rows that no arm changes. Easier."),
     ],
@@ -290,3 +294,17 @@ def test_a_grouping_in_words() -> None:
 def test_all_of_it_is_plain() -> None:
     for v in (fake_verification(scored=True), fake_quick()):
         json.dumps(vars(show(v, "decided")))
+
+
+def test_a_later_run_makes_a_check_stale() -> None:
+    v = fake_verification()
+    assert stale(v, v.decisions, "another") == ""  # an earlier version noted no run
+    noted = replace(v, settings={**v.settings, "scores": "one"})
+    assert stale(noted, v.decisions, "one") == stale(noted, v.decisions) == ""
+    assert "scored anew" in stale(noted, v.decisions, "another")
+
+
+def test_where_chance_is_unknown_the_headline_gives_no_word() -> None:
+    told = show(fake_verification(k=1, m=300, effect=0.5), "decided")
+    assert told.headline == "Whether the cleaning helps cannot be told yet"
+    assert "chance is unknown and no word is given" in told.rule
