@@ -20,6 +20,17 @@ from core.serve import AppOptions, Server
 from tests.browser.conftest import FLAGS, NAMES
 
 ROOT = Path(__file__).parents[1]
+QUIET = 3_000  # ms without a change: a busy machine draws late
+STILL = """(quiet) => {
+  if (!window.changedAt) {
+    window.changedAt = performance.now();
+    const look = () => (window.changedAt = performance.now());
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+  }
+  const signs = ["stSkeleton", "stStatusWidget", "stSpinner"];
+  if (signs.some((sign) => document.querySelector(`[data-testid=${sign}]`))) window.changedAt = performance.now();
+  return performance.now() - window.changedAt > quiet;
+}"""
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 820, "height": 1180}
 
 
@@ -34,8 +45,7 @@ def browser_path() -> str:
 def settled(page: Page) -> None:
     """Wait until nothing runs and nothing is loading."""
     page.wait_for_selector("[data-testid=stAppViewContainer]")
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
-    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=60_000)
+    page.wait_for_function(STILL, arg=QUIET, timeout=120_000, polling=200)
     page.wait_for_timeout(900)  # fonts, and Plotly's first drawing
 
 
@@ -56,12 +66,19 @@ def lasso(page: Page) -> None:
     page.wait_for_timeout(2500)
 
 
+def gallery(page: Page) -> None:
+    """Wait for the pictures of the gallery and of the large view."""
+    page.locator(".card img").nth(20).wait_for(timeout=60_000)
+    page.locator(".panel img").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(1500)
+
+
 def nothing(_page: Page) -> None:
     """Leave the page as it is."""
 
 
 PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
-    "load": ("load", nothing), "score": ("score", nothing), "map": ("map", lasso), "review": ("review", nothing),
+    "load": ("load", nothing), "score": ("score", nothing), "map": ("map", lasso), "review": ("review", gallery),
     "verify": ("verify", nothing), "export": ("export", nothing), "learn": ("learn", nothing),
     "present": ("present", nothing),
 }  # fmt: skip
