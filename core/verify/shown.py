@@ -50,7 +50,8 @@ MOST_WARNINGS = 3  # told whole
 MOST_VALUES = 25  # classes or groups in a picture; the table beside it holds all
 QUICK_LIMIT = (
     "The quick form trains a new last layer on features that the last run recorded. In every arm these features were "
-    "learned with the labels as given. The full form retrains the whole network."
+    "learned with the labels as given, so it shows less than retraining would: on CIFAR-10N 0.6 points of 5.9. The "
+    "full form retrains the whole network."
 )
 SEEDS_LIMIT = "Training varies by chance. The intervals hold as much of that as {k} trainings of each arm show."
 ONE_SEED = "One training of each arm does not show how much training varies by chance: the intervals leave that out."
