@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from core import __version__, commands, looking, opening, proving
-from core.commands import AUTO, Answer
+from core.commands import AUTO, FLAGGED, NETWORK_SETTINGS, Answer
 from core.data.sources import SOURCES
 from core.errors import GradSiftError, Stopped
 from core.models.specs import MODELS
@@ -29,7 +29,6 @@ from core.terminal import Narrator, shown
 
 STOPPED = 130
 REFERENCE = "reference"
-NETWORK_SETTINGS = ("backbone", "checkpoints", "layer", "transform", "reference", "models", "grand")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -275,8 +274,7 @@ def _count_or_auto(text: str) -> int | str:
 
 
 def _run_sift(project: Project, options: argparse.Namespace, progress: Progress) -> Answer:
-    names = ("device", "seed", "epochs", "augment", "flip", "maps", "image_size", "trees", *NETWORK_SETTINGS)
-    changes = {name: getattr(options, name) for name in names}
+    changes = {name: getattr(options, name) for name in FLAGGED}
     if options.dry_run:
         return commands.cost(project, changes, progress, options.model, download=options.download)
     return commands.sift(project, changes, options.budget, progress, options.model, download=options.download)

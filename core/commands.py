@@ -53,23 +53,10 @@ SHOWN = {
 }  # fmt: skip
 AUTO = "auto"  # back to the automatic value
 AUTOMATIC = ("epochs", "image_size", "flip", "backbone", "layer", "transform")  # settings whose automatic value is None
+NETWORK_SETTINGS = ("backbone", "checkpoints", "layer", "transform", "reference", "models", "grand")
 FLAGGED = (
-    "backbone",
-    "checkpoints",
-    "layer",
-    "transform",
-    "reference",
-    "models",
-    "grand",
-    "device",
-    "seed",
-    "epochs",
-    "augment",
-    "flip",
-    "maps",
-    "image_size",
-    "trees",
-)  # settings that `gradsift sift` takes as flags
+    *NETWORK_SETTINGS, "device", "seed", "epochs", "augment", "flip", "maps", "image_size", "trees",
+)  # fmt: skip  # settings that `gradsift sift` takes as flags
 LISTS = ("checkpoints", "grand")  # settings whose automatic value is an empty list
 COPIES = "copies"
 PROBED = 512  # images that tell what a source would cost

@@ -126,14 +126,14 @@ def lesson(project: Project, findings: Findings, decisions: pd.DataFrame, sample
     at = table.index.get_indexer(pd.Index([sample]))
     signals = _strongest(np.asarray(gradients.take(at).inputs[0], float)[:-1])
 
-    def look(which: str) -> Look:
-        near = detail(findings, rows, decisions, which, NEAR)
+    def look(near: Mapping[str, Any]) -> Look:
         return _look(findings, gradients, lengths, signals, space, near)
 
     ordinary = told["examples"]["given"]
     decided = str(told["decision"]["action"]) if told["decision"] else ""
     dots = _dots(findings, space, train, told["given"], told["suggested"])
-    return Lesson(look(sample), look(ordinary) if ordinary else None, decided, dots, space, len(findings.classes))
+    beside = look(detail(findings, rows, decisions, ordinary, NEAR)) if ordinary else None
+    return Lesson(look(told), beside, decided, dots, space, len(findings.classes))
 
 
 def factors(project: Project, findings: Findings) -> LastLayerGradients:

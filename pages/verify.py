@@ -17,7 +17,7 @@ from core.review.flags import SUSPICION
 from core.terminal import duration
 from core.verify.arms import FACTOR, UPWEIGHT
 from core.verify.compare import HELPS, HURTS
-from core.verify.record import FORMS, FULL, QUICK, Verification
+from core.verify.record import FORMS, FULL, QUICK, TRAINING, UNCHANGED, Verification
 from core.verify.shown import (
     WHAT,
     Shown,
@@ -215,10 +215,10 @@ def _check(project: Project, findings: Findings, changed: int) -> None:
 
 
 def _tested_on(place: Any, splits: list[str], form: str) -> list[str]:
-    names = [*splits, *(["training"] if form == QUICK else [])]
+    names = [*splits, *([TRAINING] if form == QUICK else [])]
     if not names:
         return []
-    words = {"training": "training rows that no arm changes"}
+    words = {TRAINING: UNCHANGED}
     chosen = str(place.selectbox("Test set", names, format_func=lambda name: words.get(name, name), key=f"test-{form}"))
     return [] if chosen == names[0] else ["--test", chosen]
 

@@ -87,7 +87,7 @@ def _outcome(
         name=name, title=title, control_of=of, predicted=np.where(right, labels, (labels + 1) % len(CLASSES)),
         given_prob=1 / (1 + np.exp(-8 * room)), curves=curves, seconds=12.5 * k,
         counts={"kept": TRAINING_ROWS - removed, "removed": removed, "relabelled": changed - removed, "weighted": 0},
-        removed_per={
+        changed_per={
             "class": {"cat": changed - changed // 3, "dog": changed // 3, "fox": 0},
             "group": {"day": changed, "night": 0},
             "cluster": {f"{each} {part}": changed // 6 for each in CLASSES for part in (1, 2)},

@@ -95,7 +95,7 @@ def verify(
         made, classes=CLASSES, groups=groups, network=IMG, notes=(NOTE,), settings={LINK: IMG},
         test=replace(made.test, ids=ids, note=NOTE),
         group_sizes={"class": dict.fromkeys(CLASSES, 11), f"meta_{IMG}": {NOTE: 33}},
-        outcomes=tuple(replace(each, removed_per=changed if each.changes else {}) for each in made.outcomes),
+        outcomes=tuple(replace(each, changed_per=changed if each.changes else {}) for each in made.outcomes),
         decisions=mark if now else {"changed": 40, "digest": "other"},
     )  # fmt: skip
     verification.save(place(project.verify, verification))

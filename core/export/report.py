@@ -51,8 +51,7 @@ from core.export.story import RIVAL_TITLES, Story, homeless, tell
 from core.review.decisions import ACTIONS, EXCLUDE, KEEP, RELABEL
 from core.review.present import plain as plain_rows
 from core.verify.arms import DECIDED
-from core.verify.record import FULL
-from core.verify.shown import UNCHANGED
+from core.verify.record import FULL, TRAINING, UNCHANGED
 
 if TYPE_CHECKING:
     from core.project import Project
@@ -378,7 +377,7 @@ def _form(story: Story) -> str:
     told = story.proof.verification
     full = [f"--full --seeds {len(told.seeds)}", f"--network {_argument(told.network)}"] if told.form == FULL else []
     arms = [f"--arm {_argument(name)}" for name in told.arms if name != DECIDED]
-    test = "training" if told.test.name == UNCHANGED else told.test.name
+    test = TRAINING if told.test.name == UNCHANGED else told.test.name
     alone = [] if any(each.control_of for each in told.outcomes) else ["--no-controls"]
     return "".join(f" {option}" for option in [*full, *arms, f"--test {_argument(test)}", *alone])
 

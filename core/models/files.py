@@ -250,5 +250,6 @@ class _Dynamics:
         if self.other_golds > self.golds / 2:
             raise InputError(
                 f"The labels in {self.path} (gold) are others than the given ones on {self.other_golds:,} of "
-                f"{self.golds:,} lines: its classes are in another order. Name them in its order (--classes)."
+                f"{self.golds:,} lines: its classes are in another order. Make the project with its order: "
+                "gradsift new … --classes FILE."
             )

@@ -26,14 +26,14 @@ class Fit:
         accuracy: share of samples whose largest logit is the given label's.
         best_accuracy: the same after the best one-to-one renaming of the outputs.
         renaming: output's class name to the class that it fits, where they differ.
-        warning: a sentence for the person: the accuracy, and what to check where it is hardly better than chance; ""
+        said: a sentence for the person: the accuracy, and what to check where it is hardly better than chance; ""
             where there is nothing to compare.
     """
 
     accuracy: float
     best_accuracy: float
     renaming: Mapping[str, str] = field(default_factory=dict)
-    warning: str = ""
+    said: str = ""
 
 
 def check_fit(logits: Float[Array, "n c"], labels: Integer[Array, " n"], classes: Sequence[str]) -> Fit:
@@ -57,7 +57,7 @@ def check_fit(logits: Float[Array, "n c"], labels: Integer[Array, " n"], classes
     renaming = {classes[old]: classes[new] for old, new in enumerate(best) if old != new and seen[old]}
     if best_accuracy - accuracy >= BEATS and _beats_unseen(guesses, labels, count):
         raise ModelError(_other_order(accuracy, best_accuracy, renaming, [classes[new] for new in best]))
-    return Fit(accuracy, best_accuracy, renaming, _warning(accuracy, count))
+    return Fit(accuracy, best_accuracy, renaming, _said(accuracy, count))
 
 
 def _best_order(guesses: Integer[Array, " n"], labels: Integer[Array, " n"], count: int) -> Integer[Array, " c"]:
@@ -98,7 +98,7 @@ def _listed(order: Sequence[str]) -> str:
     return "" if len(order) > LISTED else f" ({', '.join(order)})"
 
 
-def _warning(accuracy: float, count: int) -> str:
+def _said(accuracy: float, count: int) -> str:
     """Say the accuracy, and what to check below twice chance (for few classes: below half the way to perfect)."""
     if accuracy >= min(2 / count, (1 + 1 / count) / 2):
         return (

@@ -32,6 +32,7 @@ PLAIN_FORM = re.compile(r"(?P<name>[^@]+?)(?:@(?P<weights>.+))?", re.DOTALL)
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".tar")
 
 Weights = Literal["none", "may", "must"]
+TRAINED_HERE = ("reference", "train")  # kinds that are trained on the given labels
 
 
 @dataclass(frozen=True)

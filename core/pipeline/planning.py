@@ -23,7 +23,7 @@ from core.data.manifest import Manifest
 from core.data.pixels import image_digest, image_side, median_side
 from core.errors import InputError, SettingsError
 from core.models.load import model_digest
-from core.models.specs import ModelSpec, parse_model
+from core.models.specs import TRAINED_HERE, ModelSpec, parse_model
 from core.models.train import kept_epochs, planned_epochs
 from core.project import Project, stage_key
 from core.settings import SiftSettings
@@ -35,7 +35,6 @@ VERSIONS = {
 TRAINING_SETTINGS = (
     "seed", "epochs", "batch_size", "learning_rate", "weight_decay", "augment", "device", "precision",
 )  # fmt: skip
-TRAINED_HERE = ("reference", "train")
 OF_FILES = ("features", "dynamics", "recorded")  # what a network said elsewhere: no image is run through it here
 WITH_HISTORY = ("dynamics", "recorded")
 

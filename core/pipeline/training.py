@@ -19,7 +19,7 @@ from core.models.architecture import Architecture, architecture_of
 from core.models.head import ToLayer
 from core.models.network import Network
 from core.models.passes import batches, full_precision
-from core.models.specs import ModelSpec, Permissions
+from core.models.specs import TRAINED_HERE, ModelSpec, Permissions
 from core.models.train import (
     Task,
     Trained,
@@ -30,7 +30,7 @@ from core.models.train import (
     weights_digest,
 )
 from core.pipeline.passes import loaded_for, save_history
-from core.pipeline.planning import TRAINED_HERE, Plan
+from core.pipeline.planning import Plan
 from core.progress import Progress
 from core.scores import dynamics
 from core.settings import SiftSettings

@@ -53,7 +53,7 @@ def witness_of(seen: Seen) -> Witness:
     logits, inputs, bias, in_sample = _factors(seen, features)
     if in_sample and "network" in seen.folders and seen.plan.model.kind not in WITH_HISTORY:
         fit = check_fit(logits[manifest.train], manifest.labels[manifest.train], manifest.classes)
-        notes += [fit.warning] if fit.warning else []
+        notes += [fit.said] if fit.said else []
     recorded = seen.plan.model.kind in WITH_HISTORY
     history = _history(seen)
     return Witness(

@@ -85,7 +85,7 @@ class Chain:
         self.train = np.arange(len(images.ids)) < images.trained
 
     def scores(self) -> dict[str, Float[Array, " n"]]:
-        """Return how suspicious each training row is, by ranking; high is removed first. `suspicion` has `ranked`."""
+        """Return how suspicious each training row is, by ranking, high first; `suspicion` is in `removed` alone."""
         said, rows = self._said, self.images.trained
         given, labels = self._gradients.take(slice(rows)), self.given[:rows]
         forest = GradientForest(self.settings.trees, seed=self.seed).fit(given).score(given)

@@ -19,10 +19,10 @@ from core.findings import Findings
 from core.project import Project
 from core.retrain.recorded import Recorded, recorded_features
 from core.retrain.tables import FILE, decisions_from
-from core.retrain.test_set import TRAINING, Held, held, split_for_tests
+from core.retrain.test_set import Held, held, split_for_tests
 from core.review.decisions import Review
 from core.verify.arms import DECIDED, Arm, control, decided, decisions_mark, given, requested
-from core.verify.record import FORMS, FULL, QUICK
+from core.verify.record import FORMS, FULL, QUICK, TRAINING
 
 DRAWS = 20  # of a control in the quick form: how much the luck of the draw is worth
 MOST_SEEDS = 100

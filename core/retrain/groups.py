@@ -15,8 +15,8 @@ from core.axes import Array, Float, Integer
 from core.data.manifest import Manifest
 from core.errors import InputError
 from core.review.groups import CLASS, columns_of, values_of
+from core.verify.losses import CLUSTER
 
-CLUSTER = "cluster"
 NONE = "none"  # how a person asks for classes alone
 MOST_VALUES = 50  # of a column: with more, hardly any test rows are left for each
 MOST_CLASSES = 50  # that clusters are proposed within

@@ -33,11 +33,13 @@ class Recorded(NamedTuple):
         origin: where they come from.
         rows: the features, as a mapped file.
         strength: of the ridge head that the run fitted on them, None where its record does not say.
+        trained: whether a training here gave them, whose held-out images had a say in the epoch.
     """
 
     origin: str
     rows: Float[Array, "n d"]
     strength: float | None = None
+    trained: bool = False
 
 
 def recorded_features(project: Project) -> Recorded:
@@ -55,7 +57,8 @@ def recorded_features(project: Project) -> Recorded:
     )  # fmt: skip
     for origin, stage, name in places:
         if stage in folders and (path := folders[stage] / f"{name}.npy").exists():
-            return Recorded(origin, _opened(path, len(project.manifest()), project), _strength(run, origin))
+            rows = _opened(path, len(project.manifest()), project)
+            return Recorded(origin, rows, _strength(run, origin), trained=stage == TRAINED)
     raise ProjectError(
         f"The features of the last run of {project.folder} are gone. Run `gradsift sift {project.folder}` again."
     )

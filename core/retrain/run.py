@@ -21,13 +21,14 @@ import numpy as np
 from core import __version__
 from core.axes import Array
 from core.errors import SettingsError
-from core.models.specs import ModelSpec, Permissions, parse_model
+from core.models.specs import TRAINED_HERE, ModelSpec, Permissions, parse_model
 from core.progress import Progress
 from core.project import Project
 from core.retrain.ground import Ground, VerifyOptions, lay
-from core.retrain.groups import CLUSTER, groupings
+from core.retrain.groups import groupings
 from core.retrain.recorded import stages_of
 from core.verify.arms import RELABEL_ARM, REMOVE, UPWEIGHT, Arm
+from core.verify.losses import CLUSTER
 from core.verify.record import FULL, QUICK, Outcome, Verification, place
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ else:  # importing them loads torch, and scipy's solvers
 
 __all__ = ["Planned", "ToDo", "VerifyOptions", "planned", "to_do", "verify"]
 
-TRAINED_HERE = ("reference", "train")
 CLUSTERS = (
     "Clusters are proposed from the recorded features within each class; nobody named them. A small one may be made of "
     "wrong labels rather than of a rare kind."
@@ -285,7 +285,7 @@ def _scores_of(ground: Ground) -> str:
 def _seen(ground: Ground) -> bool:
     """Whether the test rows' labels had a say in what is compared: in a ranking, or in the features' epoch."""
     ranked = any(arm.name.split(":")[0] in (REMOVE, RELABEL_ARM, UPWEIGHT) for arm in ground.arms)
-    features = ground.recorded is not None and ground.recorded.origin in TRAINED_HERE
+    features = ground.recorded is not None and ground.recorded.trained
     return not ground.held.trained and (ranked or (ground.options.form == QUICK and features))
 
 

@@ -18,11 +18,8 @@ from core.errors import InputError
 from core.review.flags import TRAIN
 from core.verify.arms import Arm
 from core.verify.noise import confident_joint_noise
-from core.verify.record import TestSet
+from core.verify.record import SPLITS, TRAINING, UNCHANGED, TestSet
 
-TRAINING = "training"  # how a person asks for training rows
-UNCHANGED = "training rows that no arm changes"
-FIRST = ("test", "val")  # splits in the order in which they are taken
 FEW = 200  # test rows below which it is said that they are few
 
 
@@ -45,7 +42,7 @@ def split_for_tests(manifest: Manifest, asked: str | None = None) -> str:
         InputError: a split was asked for that there is not.
     """
     found = dict.fromkeys(str(name) for name in manifest.rows["split"])
-    held_out = [name for name in (*FIRST, *sorted(found)) if name in found and name != TRAIN]
+    held_out = [name for name in (*SPLITS, *sorted(found)) if name in found and name != TRAIN]
     if asked in (TRAINING, TRAIN):
         return TRAINING
     if asked is None:

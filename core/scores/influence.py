@@ -23,10 +23,10 @@ closed form from probabilities and inputs; the n x (c d) matrix of gradients is 
 A relative of this score (a damped Fisher matrix, DataInf, a plain dot product) is another `R`; `target` and `removal`
 stay.
 
-What it is not: a refit. It follows the loss in a straight line: for a sample as a whole it is near (Pearson .998 or
-more with the true change in 20 worlds, slope .99 to 1.03), for a thousandth of one exact. It holds what lies below the
-head fixed, and it needs a validation set whose labels are right; with the same noise in it, or the training set in its
-place, it ranks worse than no score.
+What it is not: a refit. It follows the loss in a straight line: for a sample as a whole it is near (Pearson .9979
+to 1.0 with the true change in 20 worlds, slope .99 to 1.03), for a thousandth of one exact. It holds what lies below
+the head fixed, and it needs a validation set whose labels are right; with the same noise in it, or the training set in
+its place, it ranks worse than no score.
 Source: Koh and Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017, equation 2; the check
 against leaving out and fitting again is `tests/unit/test_influence.py`.
 """

@@ -1,4 +1,4 @@
-"""What is read off a trained small model about each of its points: five measures, high = suspicious in each.
+"""What is read off a trained small model about each of its points: four measures, high = suspicious in each.
 
 | name | what it is | what it may see |
 |---|---|---|

@@ -15,6 +15,7 @@ import numpy as np
 
 from core.axes import Array, Float, Int
 from core.errors import InputError
+from core.review.groups import CLASS
 from core.verify.arms import GIVEN
 from core.verify.intervals import (
     LEVEL,
@@ -32,7 +33,6 @@ from core.verify.record import FULL, Outcome, Verification
 
 HELPS, UNCLEAR, HURTS = "helps", "no clear effect", "hurts"
 BETTER, EVEN, WORSE = "better", "no clear difference", "worse"
-CLASS = "class"
 CORRECTED = "interval"  # in words, where it is one of many that hold together
 FINEST = 3  # digits at most
 LEAST_PROBABILITY = 1e-7  # of a test row's label: one row costs at most 16 nats
@@ -145,15 +145,6 @@ def compare(v: Verification, arm: str, against: str = GIVEN, level: float = LEVE
         per[grouping], worst[grouping] = _by_value(v, one, other, rows, draws, level)
         sizes[grouping] = {value: len(each) for value, each in rows.items()}
     return Comparison(arm, one.title, against, *whole, worst[CLASS], worst, per, sizes)
-
-
-def comparisons(v: Verification) -> tuple[Comparison, ...]:
-    """Every arm against the data as given, each followed by the same arm against its control."""
-    found = []
-    for each in v.outcomes[1:]:
-        found.append(compare(v, each.name))
-        found += [compare(v, each.name, control.name) for control in (v.control(each.name),) if control]
-    return tuple(found)
 
 
 def changed(v: Verification, arm: str, top: int | None = None) -> Changes:

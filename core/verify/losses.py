@@ -18,7 +18,7 @@ from core.verify.intervals import Difference
 from core.verify.record import Outcome, Verification
 
 TIMES = 2.0  # beyond so many times its share of the data, and above LOSS_SHARE of its own rows, a value pays
-PROPOSED = "cluster"  # a grouping that nobody named: a cluster that goes may be made of wrong labels
+CLUSTER = "cluster"  # a grouping that nobody named: a cluster that goes may be made of wrong labels
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def warnings(v: Verification, arm: str, comparison: Comparison | None = None) ->
 
 
 def _loss(v: Verification, arm: Outcome, grouping: str, value: str, measured: Comparison, unknown: bool) -> Loss:
-    sizes, counted = v.group_sizes.get(grouping, {}), arm.removed_per.get(grouping, {})
+    sizes, counted = v.group_sizes.get(grouping, {}), arm.changed_per.get(grouping, {})
     images, changed = sizes.get(value, 0), counted.get(value, 0)
     share, changed_share = _part(images, sizes), _part(changed, counted)
     difference = measured.per[grouping].get(value)
@@ -96,7 +96,7 @@ def _loss(v: Verification, arm: Outcome, grouping: str, value: str, measured: Co
         grouping, value, images, share, changed, changed_share, before, after, difference,
         test_images=measured.sizes[grouping].get(value, 0),
         fell=not unknown and difference is not None and difference.below,
-        heavy=grouping != PROPOSED and changed_share > TIMES * share and changed > LOSS_SHARE * images,
+        heavy=grouping != CLUSTER and changed_share > TIMES * share and changed > LOSS_SHARE * images,
     )  # fmt: skip
 
 

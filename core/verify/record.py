@@ -29,6 +29,8 @@ from core.verify.arms import GIVEN
 FORMAT = 1
 QUICK, FULL = "quick", "full"
 FORMS = (QUICK, FULL)
+SPLITS = ("test", "val")  # held-out splits in the order in which they are taken for a test set
+TRAINING, UNCHANGED = "training", "training rows that no arm changes"  # as asked for, and as named
 _NAME = re.compile(rf"\d{{8}}T\d{{6}}(-\d+)?-({'|'.join(FORMS)})")
 
 
@@ -62,7 +64,7 @@ class Outcome:
     Attributes:
         name: the arm's name; title: the arm's title; control_of: the arm that it controls, or "".
         counts: training rows "kept", "removed", "relabelled", "weighted".
-        removed_per: grouping to value to training rows left out or relabelled.
+        changed_per: grouping to value to training rows left out or relabelled.
         predicted: class codes, one row per training, `k m`.
         given_prob: probability of the test row's label (0-1), `k m`.
         curves: per epoch, `k t`: "accuracy" and "log_loss" on the test set, "train_loss"; empty in the quick form.
@@ -72,7 +74,7 @@ class Outcome:
     name: str
     title: str
     counts: Mapping[str, int]
-    removed_per: Mapping[str, Mapping[str, int]]
+    changed_per: Mapping[str, Mapping[str, int]]
     predicted: Integer[Array, "k m"]
     given_prob: Float[Array, "k m"]
     curves: Mapping[str, Float[Array, "k t"]] = field(default_factory=dict)
@@ -247,7 +249,7 @@ def _facts(v: Verification) -> dict[str, Any]:
     outcomes = [
         {
             "name": each.name, "title": each.title, "control_of": each.control_of, "counts": dict(each.counts),
-            "removed_per": {name: dict(values) for name, values in each.removed_per.items()},
+            "changed_per": {name: dict(values) for name, values in each.changed_per.items()},
             "seconds": each.seconds, "curves": list(each.curves),
         }
         for each in v.outcomes

@@ -17,9 +17,9 @@ import numpy as np
 from core.axes import Array, Float
 from core.errors import InputError, SettingsError
 from core.review.flags import SUSPICION, TRAIN, Budget
+from core.review.groups import CLASS
 from core.verify.arms import DECIDED, FACTOR, GIVEN, PER_CLASS, RELABEL_ARM, REMOVE, UPWEIGHT
 from core.verify.compare import (
-    CLASS,
     HELPS,
     HURTS,
     UNCLEAR,
@@ -34,14 +34,13 @@ from core.verify.compare import (
 from core.verify.intervals import Difference
 from core.verify.losses import Loss, per, warnings
 from core.verify.noise import said
-from core.verify.record import FULL, Outcome, Verification
+from core.verify.record import FULL, SPLITS, UNCHANGED, Outcome, Verification
 
 AGAINST_GIVEN, AGAINST_RANDOM = "against the data as given", "against as many at random"
 POINTS, NATS = "percentage points, right is better", "nats, left is better"
 MOST_PICTURES = 24  # of each kind
 MEASURES = {"accuracy": "Accuracy, %", "log_loss": "Log-loss", "train_loss": "Loss in training"}
 CHANGES = {"removed": "left out", "relabelled": "relabelled", "weighted": "counted more often"}
-SPLITS, UNCHANGED = ("test", "val"), "training rows that no arm changes"
 WHAT = {REMOVE: "Leave out", RELABEL_ARM: "Relabel as suggested", UPWEIGHT: "Count more often"}
 HEADLINES = {HELPS: "helps", UNCLEAR: "has no clear effect", HURTS: "hurts"}
 MOST_ARMS, LONGEST = 8, 1_000  # arms, and characters, of an address
@@ -149,7 +148,8 @@ def stale(v: Verification, now: Mapping[str, int | str], run: str = "") -> str:
         now: `decisions_mark` of the decisions in effect.
         run: the key of the scores that the project has now, as `settings["scores"]` holds those of then.
     """
-    if run and v.settings.get("scores", run) != run:
+    then = v.settings.get("scores")
+    if run and then and then != run:
         return "The images were scored anew since, so rankings and features are others now. Check again."
     if v.decisions["digest"] == now["digest"] or not (v.decisions["changed"] or now["changed"]):
         return ""

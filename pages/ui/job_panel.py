@@ -21,7 +21,7 @@ TITLES = {
 }  # fmt: skip
 MARKS = {"done": ":material/check_circle:", "running": ":material/pending:", "waiting": ":material/circle:"}
 POLL = 1.0  # seconds
-MANY = 6  # stages that stand side by side; more are counted
+MANY = 6  # trainings of a check that stand side by side; more are counted
 NOTES = 5  # of a run, the latest
 
 
@@ -131,7 +131,7 @@ def spoken(now: JobState) -> str:
 def _stages(now: JobState) -> None:
     if not now.stages:
         return
-    if len(now.stages) > MANY:
+    if now.kind == session.VERIFY and len(now.stages) > MANY:
         st.markdown(notices.plain(counted(now)))
         return
     for column, (name, status, seconds) in zip(st.columns(len(now.stages)), now.stages, strict=True):

@@ -247,6 +247,11 @@ def panel_of(now: JobState, compact: bool = False) -> AppTest:
 
 
 STAGES = (("pixels", "done", 2.0), ("features", "running", 5.0), ("scores", "waiting", None))
+MANY_STAGES = (
+    ("thumbs", "done", 1.0), ("pixels", "done", 2.0), ("features", "done", 5.0), ("network", "done", 3.0),
+    ("backbone", "running", 1.0), ("neighbours", "waiting", None), ("scores", "waiting", None),
+    ("map", "waiting", None),
+)  # fmt: skip
 CURVE = ({"epoch": 1, "loss": 2.0, "accuracy": 0.3}, {"epoch": 2, "loss": 1.0, "accuracy": 0.6})
 
 
@@ -273,6 +278,7 @@ CURVE = ({"epoch": 1, "loss": 2.0, "accuracy": 0.3}, {"epoch": 2, "loss": 1.0, "
             True,
         ),
         (JobState("running", stages=STAGES), ["Read the images, 2.0 s", "Train and record, 5.0 s", "Scores"], True),
+        (JobState("running", stages=MANY_STAGES), ["Your model, 3.0 s", "Backbone", "Maps"], True),  # no trainings
         (JobState("stopping", stage="training"), ["Stopping at the end of this batch"], False),
         (JobState("finished", started_at=0.5, ended_at=61.5), ["Scored in 1 min 01 s."], None),
         (JobState("finished"), ["Scored."], None),

@@ -154,7 +154,7 @@ def test_images_whose_prediction_changed_are_shown_both_ways(world: World, decid
 
 def test_who_pays_is_warned_of(world: World, decided: Project) -> None:
     v = fake(decided)
-    cut = [replace(each, removed_per={"class": {"dog": 25, "cat": 5}}) for each in v.outcomes]
+    cut = [replace(each, changed_per={"class": {"dog": 25, "cat": 5}}) for each in v.outcomes]
     kept(decided, v, outcomes=tuple(cut))
     at = world.page("verify", decided)
     told = [read(each.value) for each in at.warning]
@@ -455,7 +455,7 @@ def test_names_that_try_to_be_markup_stay_text(world: World, decided: Project) -
     groups = {name: tuple(names.get(value, value) for value in values) for name, values in v.groups.items()}
     groups[MARK] = groups.pop("cluster")
     sizes = {name: dict.fromkeys(values, 30) for name, values in groups.items()}
-    removed = [replace(each, title=f"{each.title} {IMG}", removed_per={"class": {IMG: 29}}) for each in v.outcomes]
+    removed = [replace(each, title=f"{each.title} {IMG}", changed_per={"class": {IMG: 29}}) for each in v.outcomes]
     kept(decided, v, groups=groups, group_sizes=sizes, outcomes=tuple(removed), network=MARK, tool=IMG)
     at = world.page("verify", decided)
     assert says(at, f"{IMG} gives up 29 of its 30 training images")

@@ -18,8 +18,8 @@ def made(accuracy: float, classes: int, samples: int = 1000, seed: int = 0) -> t
 def test_classes_in_the_stated_order_pass() -> None:
     logits, labels = made(0.8, 10)
     fit = check_fit(logits, labels, TEN)
-    assert fit == Fit(float((logits.argmax(1) == labels).mean()), fit.accuracy, warning=fit.warning)
-    assert fit.warning == (
+    assert fit == Fit(float((logits.argmax(1) == labels).mean()), fit.accuracy, said=fit.said)
+    assert fit.said == (
         f"The model's largest logit is the given label of {fit.accuracy:.1%} of the images (chance: 10.0%)."
     )
 
@@ -57,19 +57,19 @@ def test_a_network_that_guesses_is_warned_of_and_not_renamed(samples: int, seed:
     fit = check_fit(logits, labels, TEN)
     assert fit.best_accuracy >= fit.accuracy
     if samples >= 300:
-        assert "(chance: 10.0%). Check that its transform" in fit.warning
-        assert "order of its classes" in fit.warning
+        assert "(chance: 10.0%). Check that its transform" in fit.said
+        assert "order of its classes" in fit.said
 
 
 def test_noise_in_the_labels_is_no_other_order() -> None:
     logits, labels = made(0.6, 10)
-    assert "Check" not in check_fit(logits, labels, TEN).warning
+    assert "Check" not in check_fit(logits, labels, TEN).said
 
 
 def test_two_classes_warn_below_half_the_way_to_perfect_and_stop_where_they_are_swapped() -> None:
     two = ("cat", "dog")
-    assert "Check" not in check_fit(*made(0.95, 2), two).warning
-    assert "Check" in check_fit(*made(0.6, 2), two).warning
+    assert "Check" not in check_fit(*made(0.95, 2), two).said
+    assert "Check" in check_fit(*made(0.6, 2), two).said
     with pytest.raises(ModelError, match="renamed: cat is dog, dog is cat"):
         check_fit(*made(0.2, 2), two)
 

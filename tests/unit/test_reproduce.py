@@ -87,7 +87,7 @@ def test_the_record_holds_the_test_images_with_their_true_labels(found: tuple[Re
     assert record.test.labels.tolist() == np.repeat(np.arange(10), TESTED).tolist()
     assert record.test.known_noise == 0
     assert record.seeds == (0, 1)
-    assert sum(record.outcome("oga_l2").removed_per["class"].values()) == pytest.approx(3, abs=2)  # means, rounded
+    assert sum(record.outcome("oga_l2").changed_per["class"].values()) == pytest.approx(3, abs=2)  # means, rounded
 
 
 def test_what_is_finished_is_not_trained_again(

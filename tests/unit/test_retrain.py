@@ -26,13 +26,13 @@ from core.retrain.groups import clusters, groupings
 from core.retrain.recorded import recorded_features
 from core.retrain.run import Planned, VerifyOptions, planned, to_do, verify
 from core.retrain.tables import decisions_from
-from core.retrain.test_set import UNCHANGED, held, split_for_tests
+from core.retrain.test_set import held, split_for_tests
 from core.review.decisions import Review
 from core.scores.out_of_sample import ridge_head
 from core.settings import SiftSettings
 from core.shortage import ShortageError
 from core.verify.arms import Arm, control, given
-from core.verify.record import Verification, latest, stored
+from core.verify.record import UNCHANGED, Verification, latest, stored
 
 SETTINGS = SiftSettings(
     epochs=3, trees=20, image_size=16, neighbours=5, maps=False, device="cpu", precision="float32", batch_size=32
@@ -134,9 +134,9 @@ def test_what_is_removed_is_counted_per_class_and_the_control_removes_as_many_of
     manifest = project.manifest()
     top = project.findings().table()
     top = top[top["split"] == "train"].sort_index().sort_values("suspicion", ascending=False, kind="stable").head(34)
-    ours = found.outcome("remove:suspicion:20%").removed_per["class"]
+    ours = found.outcome("remove:suspicion:20%").changed_per["class"]
     assert {name: count for name, count in ours.items() if count} == top["given_label"].value_counts().to_dict()
-    assert found.outcome("random for remove:suspicion:20%").removed_per["class"] == ours
+    assert found.outcome("random for remove:suspicion:20%").changed_per["class"] == ours
     sizes = manifest.rows[manifest.train]["given_label"].value_counts().to_dict()
     assert found.group_sizes["class"] == sizes
 
@@ -270,6 +270,7 @@ def test_features_that_are_gone_are_told(project: Project) -> None:
 
 def test_the_strength_that_the_run_chose_is_the_one_that_a_head_would_choose(project: Project) -> None:
     found, manifest = recorded_features(project), project.manifest()
+    assert found.trained  # here, whatever its origin is called: held-out labels chose the epoch
     assert found.origin == "reference"
     assert found.strength == ridge_head(found.rows, manifest.labels, 10, manifest.train).strength
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t
 
 from core.errors import InputError
-from core.verify.compare import Comparison, changed, compare, comparisons, judge, points, verdict
+from core.verify.compare import Comparison, changed, compare, judge, points, verdict
 from core.verify.intervals import DRAWS, Difference, Noise, corrected, interval, resampled
 from core.verify.record import FULL, QUICK, Outcome, TestSet, Verification
 from tests.fake_verification import fake_quick, fake_verification
@@ -182,15 +182,6 @@ def test_a_certain_mistake_costs_a_known_amount() -> None:
 def test_the_same_arm_twice_is_told() -> None:
     with pytest.raises(InputError, match="cannot be compared with itself"):
         compare(fake_verification(), "given")
-
-
-def test_every_arm_is_compared_with_both() -> None:
-    found = [(each.arm, each.against) for each in comparisons(fake_verification(scored=True))]
-    assert found == [
-        ("decided", "given"), ("decided", "random for decided"), ("random for decided", "given"),
-        ("remove:oga_l2:30", "given"), ("remove:oga_l2:30", "random for remove:oga_l2:30"),
-        ("random for remove:oga_l2:30", "given"),
-    ]  # fmt: skip
 
 
 def test_draws_are_made_once_and_for_all() -> None:

@@ -15,7 +15,7 @@ def uneven(cat: int = 25, dog: int = 5, fox: int = 0, *, effect: float = 0.0, lo
     """100 training rows of each class, of which so many are changed; `lost` of the foxes are taken for others."""
     v = fake_verification(m=3000, effect=effect, classes_effect={"fox": -lost})
     changed = {"class": {"cat": cat, "dog": dog, "fox": fox}, "group": {"day": 0, "night": 0}, "cluster": {}}
-    return replace(v, outcomes=(v.outcomes[0], replace(v.outcomes[1], removed_per=changed), *v.outcomes[2:]))
+    return replace(v, outcomes=(v.outcomes[0], replace(v.outcomes[1], changed_per=changed), *v.outcomes[2:]))
 
 
 def test_rows_by_hand() -> None:

@@ -30,7 +30,7 @@ def test_what_is_saved_comes_back(made: Verification, tmp_path: Path) -> None:
         assert (one.name, one.title, one.control_of, one.counts) == (
             other.name, other.title, other.control_of, other.counts,
         )  # fmt: skip
-        assert one.removed_per == other.removed_per
+        assert one.changed_per == other.changed_per
         np.testing.assert_array_equal(one.predicted, other.predicted)
         np.testing.assert_allclose(one.given_prob, other.given_prob, rtol=1e-6)
         assert list(one.curves) == list(other.curves)

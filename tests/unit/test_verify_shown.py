@@ -42,7 +42,7 @@ COUNTS = {"kept": 9, "removed": 1, "relabelled": 0, "weighted": 0}
 
 def outcome(name: str, predicted: list[list[int]], of: str = "", **more: Any) -> Outcome:
     rows = np.array(predicted)
-    given = {"name": name, "title": name.upper(), "counts": COUNTS, "removed_per": {"class": {"cat": 1}}}
+    given = {"name": name, "title": name.upper(), "counts": COUNTS, "changed_per": {"class": {"cat": 1}}}
     return Outcome(**{**given, "predicted": rows, "given_prob": np.full(rows.shape, 0.5), "control_of": of, **more})
 
 
@@ -302,6 +302,8 @@ def test_a_later_run_makes_a_check_stale() -> None:
     noted = replace(v, settings={**v.settings, "scores": "one"})
     assert stale(noted, v.decisions, "one") == stale(noted, v.decisions) == ""
     assert "scored anew" in stale(noted, v.decisions, "another")
+    unscored = replace(v, settings={**v.settings, "scores": ""})
+    assert stale(unscored, v.decisions, "first") == ""  # scored for the first time since, not anew
 
 
 def test_where_chance_is_unknown_the_headline_gives_no_word() -> None:
