@@ -30,6 +30,7 @@ from core.progress import Progress
 
 TEXT_COLUMNS = ["sample_id", "filepath", "split", "given_label", "sha256"]
 NUMBER_COLUMNS = ["width", "height"]
+VAL = "val"  # the split that choices are made by, and that is made where a source has none
 OPTIONAL_COLUMNS = ["group", "true_label", "planted"]
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -70,6 +71,13 @@ class Manifest:
     def train(self) -> Bool[Array, " n"]:
         """True for the rows to train on, False for those held out."""
         return (self.rows["split"] == "train").to_numpy(dtype=bool)
+
+    @property
+    def judging(self) -> Bool[Array, " n"]:
+        """True for the held-out rows that a choice may be made by: `val` where there is one, so that a `test` beside
+        it stays unseen; else all."""
+        val = (self.rows["split"] == VAL).to_numpy(dtype=bool)
+        return val if val.any() else ~self.train
 
     @property
     def has_images(self) -> bool:
@@ -273,7 +281,7 @@ def split_rows(frame: pd.DataFrame, val_fraction: float | int, seed: int) -> tup
     given = frame["split"].notna().to_numpy(dtype=bool)
     if not given.any():
         held_out = hold_out(list(frame["sample_id"]), list(frame["given_label"]), val_fraction, seed)
-        return frame.assign(split=np.where(held_out, "val", "train").astype(object)), problems_frame()
+        return frame.assign(split=np.where(held_out, VAL, "train").astype(object)), problems_frame()
     unsplit = frame.loc[~given, ["sample_id", "filepath"]].astype(object)
     unsplit["reason"] = "no split, while other rows of the source have one"
     kept = frame.loc[given].reset_index(drop=True)

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from core.data.manifest import Manifest
+from core.data.manifest import VAL, Manifest
 from core.data.pixels import image_digest, image_side, median_side
 from core.errors import InputError, SettingsError
 from core.models.load import model_digest
@@ -147,14 +147,20 @@ def _keys(given: _Inputs) -> dict[str, str]:
         add("backbone", _passed(given, given.backbone))
     if trains_here(settings, spec, given.kept, manifest.has_images):
         pixels = add("pixels", {"images": image_digest(manifest), "side": given.side})
-        add("features", {"pixels": pixels, "rows": manifest.digest(), **_training(given)})
+        add("features", {"pixels": pixels, "rows": manifest.digest(), **_training(given), **_judged(manifest)})
     seen = {"evidence": sorted(keys.values()), "rows": manifest.digest()}
     grand = [add("grand", {**seen, "epochs": list(settings.grand)})] if settings.grand else []
     neighbours = add("neighbours", {**seen, "k": settings.neighbours})
-    add("scores", {"neighbours": neighbours, "trees": settings.trees, "seed": settings.seed, "grand": grand})
+    add("scores", {"neighbours": neighbours, "trees": settings.trees, "seed": settings.seed, "grand": grand,
+                   **_judged(manifest)})  # fmt: skip
     if settings.maps:
         add("map", {"neighbours": neighbours, "seed": settings.seed})
     return keys
+
+
+def _judged(manifest: Manifest) -> dict[str, str]:
+    """Which held-out rows choices are made by, where they are not all: a version before this knew only all."""
+    return {} if (manifest.judging == ~manifest.train).all() else {"judged_by": VAL}
 
 
 def flips(manifest: Manifest, settings: SiftSettings) -> bool:

@@ -46,7 +46,7 @@ def train_and_record(run: Run, folder: Path) -> dict[str, Any]:
     task, architecture = run.task, _architecture(run)
     trained = train(task, run.settings, run.compute, folder, run.progress, architecture)
     save_history(trained.history, folder)
-    epoch = dynamics.clearest_epoch(trained.history, run.manifest.train)
+    epoch = dynamics.clearest_epoch(trained.history, run.manifest.train, run.manifest.judging)
     clearest = network_after(folder, epoch, task.classes, run.compute, architecture)
     for name, array in _final_pass(task, trained, clearest, run.progress).items():
         np.save(folder / f"{name}.npy", array)

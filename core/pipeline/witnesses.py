@@ -70,6 +70,7 @@ def witness_of(seen: Seen) -> Witness:
         recorded=recorded,
         logged=_logged(seen.folders["network"], history) if recorded else None,
         beside=history_in(seen.folders["features"]) if recorded and "features" in seen.folders else None,
+        validation=manifest.judging,
     )
 
 

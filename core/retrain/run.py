@@ -283,10 +283,14 @@ def _scores_of(ground: Ground) -> str:
 
 
 def _seen(ground: Ground) -> bool:
-    """Whether the test rows' labels had a say in what is compared: in a ranking, or in the features' epoch."""
+    """Whether the test rows' labels had a say in what is compared: in a ranking, or in the features' epoch.
+
+    A test set beside a split `val` had none.
+    """
     ranked = any(arm.name.split(":")[0] in (REMOVE, RELABEL_ARM, UPWEIGHT) for arm in ground.arms)
     features = ground.recorded is not None and ground.recorded.trained
-    return not ground.held.trained and (ranked or (ground.options.form == QUICK and features))
+    judged = bool(ground.manifest.judging[ground.held.rows].any())
+    return judged and (ranked or (ground.options.form == QUICK and features))
 
 
 def _sizes(values: Array) -> dict[str, int]:

@@ -116,14 +116,20 @@ class Agreement(NamedTuple):
         return np.asarray(2 * np.sqrt(np.maximum(self.outside * (1 - self.outside), 1e-4) / self.held_out))
 
 
-def agreement(history: History, train: Bool[Array, " n"]) -> Agreement | None:
-    """Return the agreement with given labels, None where it cannot be compared: no held-out row was ever logged.
+def agreement(history: History, train: Bool[Array, " n"], judging: Bool[Array, " n"] | None = None) -> Agreement | None:
+    """Return the agreement with given labels, None where it cannot be compared: no such held-out row was ever logged.
 
     An epoch in which rows of one kind were not logged takes the share from the epochs around it.
+
+    Args:
+        history: the record.
+        train: which rows were trained on.
+        judging: the held-out rows to compare with; None: all. So in every function here that takes it.
     """
-    if not (seen(history) & ~train).any() or not (seen(history) & train).any():
+    outside = ~train if judging is None else judging
+    if not (seen(history) & outside).any() or not (seen(history) & train).any():
         return None
-    return Agreement(_share(history, train), _share(history, ~train), int((seen(history) & ~train).sum()))
+    return Agreement(_share(history, train), _share(history, outside), int((seen(history) & outside).sum()))
 
 
 def _share(history: History, rows: Bool[Array, " n"]) -> Float[Array, " t"]:
@@ -133,26 +139,28 @@ def _share(history: History, rows: Bool[Array, " n"]) -> Float[Array, " t"]:
     return np.asarray(np.interp(epochs, epochs[known], shares[known]))
 
 
-def clearest_epoch(history: History, train: Bool[Array, " n"]) -> int:
+def clearest_epoch(history: History, train: Bool[Array, " n"], judging: Bool[Array, " n"] | None = None) -> int:
     """Return the epoch (from 0) after which to read features: the last, or the window's where labels were memorised.
 
     Average precision of the left-out head on CIFAR-10N `worse`, 30 epochs without augmentation, one seed: .465 on the
     last epoch's features, .756 on those of the window's end (.865 on a regularised network's).
     """
-    last, found = len(history.learning_rate) - 1, agreement(history, train)
+    last, found = len(history.learning_rate) - 1, agreement(history, train, judging)
     if found is None:
         return last
     gap = float(found.fitted[-1] - found.outside[-1])
-    return window(history, train).epochs - 1 if gap > max(FEATURES_GAP, float(found.doubt[-1])) else last
+    return window(history, train, judging).epochs - 1 if gap > max(FEATURES_GAP, float(found.doubt[-1])) else last
 
 
-def epoch_weights(history: History, train: Bool[Array, " n"]) -> Float[Array, " t"]:
+def epoch_weights(
+    history: History, train: Bool[Array, " n"], judging: Bool[Array, " n"] | None = None
+) -> Float[Array, " t"]:
     """Return how much each epoch's word counts: more the later it is, less the more is known by heart.
 
     `t * max(0, 1 - gap / MEMORISED_GAP)` with the gap between accuracy on given labels and held-out accuracy; all alike
     without held-out rows, where the gap cannot be told. Measured on human label noise: `core.scores.suspicion`.
     """
-    epochs, found = len(history.learning_rate), agreement(history, train)
+    epochs, found = len(history.learning_rate), agreement(history, train, judging)
     if found is None:
         return np.ones(epochs)
     gap = np.maximum(found.fitted - found.outside, 0)
@@ -192,14 +200,14 @@ def weighted_aum(history: History, weights: Float[Array, " t"]) -> Float[Array, 
     return np.where(counts > 0, (counted * np.nan_to_num(margins)).sum(0) / np.maximum(counts, 1e-12), np.nan)
 
 
-def window(history: History, train: Bool[Array, " n"]) -> Window:
+def window(history: History, train: Bool[Array, " n"], judging: Bool[Array, " n"] | None = None) -> Window:
     """Find the epoch from which the training learns labels by heart.
 
     That is the first epoch whose running accuracy on given labels exceeds the held-out accuracy by more than
     `MEMORISING_GAP` and by more than twice the held-out accuracy's standard error, and stays so. Without held-out
     rows it cannot be told, and the window is the whole run.
     """
-    epochs, found = len(history.learning_rate), agreement(history, train)
+    epochs, found = len(history.learning_rate), agreement(history, train, judging)
     if found is None:
         why = "no held-out rows to compare with" if train.all() else "no held-out row was logged to compare with"
         return Window(epochs, f"{why}, so the window is the whole run")

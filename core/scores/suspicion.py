@@ -143,7 +143,7 @@ def choose_rule(witness: Witness, evidence: Evidence) -> Rule:
         {} if alone else left_out,
         memorised=not heard,
         judges=len(judges),
-        why=_why(parts, shares, doubts, _weighed(len(judges), int((~witness.train).sum())), alone=alone),
+        why=_why(parts, shares, doubts, _weighed(len(judges), int(witness.judging.sum())), alone=alone),
         margins=pooled([part.margins for part in parts], weights),
         probabilities=_suggestion(witness, evidence, heard, judges),
     )
@@ -217,7 +217,7 @@ def _apart(fitted: float, outside: float, held_out: int) -> bool:
 def _doubt(origin: str, witness: Witness, evidence: Evidence) -> str | None:
     """Say why the head on the features of one origin is not heard; measured in the head and in the network itself."""
     train, called, head = witness.train, witness.called(origin), evidence.heads[origin]
-    rows = witness.held_out if origin == "model" else ~train
+    rows = witness.held_out & witness.judging if origin == "model" else witness.judging
     outside, held_out = accuracy(head.suggested == witness.labels, rows), int(rows.sum())
     if outside is not None and _apart(head.accuracy, outside, held_out):
         return (
@@ -232,7 +232,7 @@ def _doubt(origin: str, witness: Witness, evidence: Evidence) -> str | None:
     history = witness.beside if witness.recorded else witness.history
     if origin == "reference" and history is not None:
         fitted = float(history.correct[-1, train].mean())
-        found = dynamics.agreement(history, train)
+        found = dynamics.agreement(history, train, witness.judging)
         return memorised(called, fitted, None if found is None else float(found.outside[-1]), held_out)
     return None
 
@@ -263,12 +263,12 @@ def _name(origin: str, evidence: Evidence) -> str:
 
 
 def _judges(parts: Sequence[Part], witness: Witness, *, known: bool) -> Integer[Array, " m"]:
-    """Return the held-out rows of which every part says something, `JUDGES` of them at most.
+    """Return the judging rows of which every part says something, `JUDGES` of them at most.
 
     `known`: the model's own features are among what is heard, so its word is needed.
     """
     told = np.logical_and.reduce([np.isfinite(part.margins) for part in parts])
-    rows = np.flatnonzero((witness.held_out if known else ~witness.train) & told)
+    rows = np.flatnonzero((witness.held_out & witness.judging if known else witness.judging) & told)
     return rows[:: max(1, -(-len(rows) // JUDGES))]
 
 

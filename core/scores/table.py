@@ -105,8 +105,8 @@ def _seen(witness: Witness) -> Evidence:
     heads = {o: ridge_head(witness.features[o], witness.labels, len(witness.classes), train) for o in origins}
     return Evidence(
         witness.labels, witness.logits, witness.gradients, None, heads, None, history,
-        None if history is None else dynamics.window(history, train),
-        None if history is None else dynamics.epoch_weights(history, train),
+        None if history is None else dynamics.window(history, train, witness.judging),
+        None if history is None else dynamics.epoch_weights(history, train, witness.judging),
         witness.extra,
     )  # fmt: skip
 

@@ -32,6 +32,7 @@ class Witness:
     Attributes:
         labels: given labels, as positions in `classes`.
         train: which rows were trained on; the others are held out.
+        validation: the held-out rows whose labels choices are made by; None: all of them.
         history: the record of a training, the reference network's or the person's own.
         gradients: factors of the finished network: the person's own, else the reference network's.
         logits: of that network, or of the left-out head that stands in for it (then not `in_sample_logits`).
@@ -60,6 +61,7 @@ class Witness:
     recorded: bool = False
     logged: Bool[Array, " n"] | None = None
     beside: History | None = None
+    validation: Bool[Array, " n"] | None = None
 
     def __post_init__(self) -> None:
         """Check that all speak of the same rows."""
@@ -83,6 +85,11 @@ class Witness:
     def held_out(self) -> Bool[Array, " n"]:
         """The held-out rows of which the network of the logits said something."""
         return ~self.train if self.logged is None else ~self.train & self.logged
+
+    @property
+    def judging(self) -> Bool[Array, " n"]:
+        """The held-out rows whose labels choices are made by."""
+        return ~self.train if self.validation is None else self.validation
 
     def called(self, origin: str) -> str:
         """How the network of some features, or of the logits, is called in a sentence."""

@@ -273,6 +273,35 @@ def test_a_class_that_is_held_out_only_gets_scores(tmp_path: Path) -> None:
     assert (foxes["raw_knn_disagreement"] == 1).all()  # no training image is a fox
 
 
+def in_three(images: Path, *, turned: str) -> Manifest:
+    """60 rows in train, val and test; the labels of one split are turned round."""
+    manifest = Manifest.read(f"folder:{images}", val_fraction=0)
+    rows, place = manifest.rows.copy(), np.arange(60) % 5
+    rows["split"] = np.select([place == 0, place == 1], ["val", "test"], "train")
+    other = rows["given_label"].map({"left": "top", "top": "left"})
+    rows["given_label"] = rows["given_label"].where(rows["split"] != turned, other)
+    return dataclasses.replace(manifest, rows=rows)
+
+
+def test_beside_a_split_val_the_test_images_have_no_say(images: Path) -> None:
+    settings = dataclasses.replace(QUICK, epochs=8, augment=False)
+    found = {turned: sift(in_three(images, turned=turned), settings=settings) for turned in ("", "test", "val")}
+    train = {turned: each.table().query("split == 'train'") for turned, each in found.items()}
+    pd.testing.assert_frame_equal(train["test"], train[""])  # the same network, epoch, window and weights
+    assert found["test"].run["suspicion"] == found[""].run["suspicion"]
+    assert found["val"].run["suspicion"]["weights"] != found[""].run["suspicion"]["weights"]  # those do have one
+    assert found[""].run["suspicion"]["held_out_images"] == 12
+
+
+def test_where_all_that_is_held_out_is_one_split_it_judges(images: Path) -> None:
+    manifest = in_three(images, turned="")
+    both = plan(manifest, QUICK).keys
+    one = dataclasses.replace(manifest, rows=manifest.rows.assign(split=manifest.rows["split"].replace("val", "test")))
+    assert (one.judging == ~one.train).all()
+    assert manifest.judging.sum() == 12
+    assert {name for name, key in plan(one, QUICK).keys.items() if key != both[name]} >= {"features", "scores"}
+
+
 def test_no_held_out_row_at_all(images: Path) -> None:
     findings = sift(Manifest.read(f"folder:{images}", val_fraction=0), settings=QUICK)
     assert findings.run["held_out_accuracy"] is None

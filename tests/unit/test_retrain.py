@@ -147,6 +147,20 @@ def test_without_controls_there_are_none(project: Project) -> None:
     assert any("these test images among them" in note for note in found.notes)
 
 
+def test_a_test_set_beside_val_was_seen_by_nothing(tmp_path: Path) -> None:
+    manifest = Manifest.read("digits", limit=240, val_fraction=0.3)
+    split = manifest.rows["split"].where(np.arange(240) % 2 == 0, manifest.rows["split"].replace("val", "test"))
+    rows = manifest.rows.assign(split=split)
+    project = Project.create(
+        tmp_path / "digits", dataclasses.replace(manifest, rows=rows), ProjectConfig("digits", settings=SETTINGS)
+    )
+    sift(project)
+    options = VerifyOptions(arms=("remove:suspicion:10%",), draws=2)
+    assert not any("these test images among them" in note for note in verify(project, options).notes)
+    on_val = verify(project, dataclasses.replace(options, test="val"))
+    assert any("these test images among them" in note for note in on_val.notes)
+
+
 def test_an_arm_that_is_named_twice_runs_once(project: Project) -> None:
     found = verify(project, VerifyOptions(arms=("remove:suspicion:5", "remove:suspicion:5"), controls=False))
     assert found.names == ("given", "remove:suspicion:5")
