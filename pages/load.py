@@ -66,14 +66,13 @@ def _first() -> None:
 def _demos(primary: bool = False) -> None:
     if session.read_only():
         return
-    drawn, real, _ = st.columns([1.4, 1.4, 3])
-    if drawn.button(
-        "Open the pictograms demo (drawn)", icon=":material/draw:", type="primary" if primary else "secondary",
-        width="stretch",
-    ):  # fmt: skip
-        demos.open_demo("pictograms")
-    if real.button("Open the digits demo (real)", icon=":material/dialpad:", width="stretch"):
-        demos.open_demo("digits")
+    with st.container(horizontal=True):
+        drawn = st.button(
+            "Open the pictograms demo (drawn)", icon=":material/draw:", type="primary" if primary else "secondary"
+        )
+        real = st.button("Open the digits demo (real)", icon=":material/dialpad:")
+    if drawn or real:
+        demos.open_demo("pictograms" if drawn else "digits")
 
 
 def _projects(found: list[ProjectCard], opened: Path | None) -> None:

@@ -30,6 +30,7 @@ from core.progress import Progress
 
 TEXT_COLUMNS = ["sample_id", "filepath", "split", "given_label", "sha256"]
 NUMBER_COLUMNS = ["width", "height"]
+TEST = "test"
 VAL = "val"  # the split that choices are made by, and that is made where a source has none
 OPTIONAL_COLUMNS = ["group", "true_label", "planted"]
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -277,16 +278,22 @@ def _without_images(source: Source, frame: pd.DataFrame, progress: Progress) -> 
 
 
 def split_rows(frame: pd.DataFrame, val_fraction: float | int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows with the source's splits or made ones, and the problems."""
-    given = frame["split"].notna().to_numpy(dtype=bool)
-    if not given.any():
-        held_out = hold_out(list(frame["sample_id"]), list(frame["given_label"]), val_fraction, seed)
-        return frame.assign(split=np.where(held_out, VAL, "train").astype(object)), problems_frame()
+    """Return the rows with the source's splits or made ones, and the problems.
+
+    A source that names no split, or none but `test`, leaves the others to be trained on, some of them held out here.
+    Beside any other named split, a row without one is a problem: whether it was trained on is not known.
+    """
+    names = frame["split"].map(lambda text: SPLIT_NAMES.get(text.strip().lower(), text), na_action="ignore")
+    given = names.notna().to_numpy(dtype=bool)
+    if set(names[given]) <= {TEST}:
+        free = frame.loc[~given]
+        held_out = hold_out(list(free["sample_id"]), list(free["given_label"]), val_fraction, seed)
+        made = np.full(len(frame), TEST, dtype=object)
+        made[~given] = np.where(held_out, VAL, "train")
+        return frame.assign(split=made), problems_frame()
     unsplit = frame.loc[~given, ["sample_id", "filepath"]].astype(object)
     unsplit["reason"] = "no split, while other rows of the source have one"
-    kept = frame.loc[given].reset_index(drop=True)
-    names = [SPLIT_NAMES.get(text.strip().lower(), text) for text in kept["split"]]
-    return kept.assign(split=pd.Series(names, dtype=object)), unsplit
+    return frame.assign(split=names.astype(object))[given].reset_index(drop=True), unsplit
 
 
 def check_enough(frame: pd.DataFrame, problems: pd.DataFrame, spec: str) -> None:

@@ -61,7 +61,7 @@ DIFFERENCES: tuple[tuple[str, str, str, str], ...] = (
      "there, a trimmed set is also trained less"),
     ("network", "ResNet-34, in the text pretrained, in the script from scratch", "the one named, from scratch",
      "sets the level of every row; only differences within one network say something"),
-    ("images", "50,000 to train on", "as many of each class as named (49,000 of 50,000), 1,000 held out",
+    ("images", "50,000 to train on", "the number asked for, equally of each class, at most 49,000; 1,000 held out",
      "fewer images lower the level of every row, and a right label that is removed is missed more"),
     ("gradients", "of the weights alone, of one augmented view", "of weights and bias, of the image as it is",
      "the view adds chance to the ranking there"),

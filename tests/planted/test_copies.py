@@ -19,7 +19,8 @@ from core.review.copies import OTHER_LABEL, standing
 def small_of(spec: str, seed: int = 0) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Ids, small pictures and neighbours; any features will do for candidates, here the coarse pictures themselves."""
     source = open_source(spec, SourceOptions(seed=seed))
-    ids = source.rows().frame["sample_id"].tolist()
+    frame = source.rows().frame
+    ids = frame.loc[frame["split"].isna(), "sample_id"].tolist()  # without those to test on
     images = {name: data for name, data in source.read(ids) if isinstance(data, bytes)}
     small = np.stack([shrunk(np.asarray(Image.open(io.BytesIO(images[name])).convert("RGB"))) for name in ids])
     coarse = small.reshape(len(small), 4, 4, 4, 4, 3).mean(axis=(2, 4)).reshape(len(small), -1)
@@ -45,7 +46,8 @@ def test_every_planted_copy_is_found_and_few_others(seed: int) -> None:
     assert len(planted) == 94
     assert len(together) >= 93
     assert len(pairs - planted) <= 12
-    rows = open_source("pictograms", SourceOptions(seed=seed)).rows().frame.set_index("sample_id").assign(split="train")
+    rows = open_source("pictograms", SourceOptions(seed=seed)).rows().frame.set_index("sample_id").loc[list(IDS)]
+    rows["split"] = "train"
     named = found.assign(sample_id=np.array(IDS)[found["row"]], copy_of=np.array(IDS)[found["other"]])
     differ = standing(named, rows)
     copied = rows.index[(rows["planted"] == "copy, other label").to_numpy(bool)]

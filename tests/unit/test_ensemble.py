@@ -69,7 +69,7 @@ def test_three_seeds_are_averaged_column_by_column() -> None:
 
 
 @given(st.integers(0, 1000), st.integers(1, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_of_the_seeds_plays_no_part_in_the_numbers(seed: int, count: int) -> None:
     parts = [findings(seed + other) for other in range(count)]
     one, other = average(parts), average(parts[::-1])

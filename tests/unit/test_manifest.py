@@ -90,6 +90,23 @@ def test_the_source_s_splits_stay(tmp_path: Path) -> None:
     assert manifest.problems["reason"].tolist() == ["no split, while other rows of the source have one"]
 
 
+def test_where_only_the_test_set_is_named_the_others_are_split(tmp_path: Path) -> None:
+    for row in range(44):
+        put(tmp_path / f"{row}.png", png())
+    splits = ["" if row < 40 else "Test" for row in range(44)]
+    text = "\n".join(f"{row}.png,{'ab'[row % 2]},{split}" for row, split in enumerate(splits))
+    put(tmp_path / "some.csv", f"path,label,split\n{text}".encode())
+    put(tmp_path / "none.csv", "\n".join(f"{row}.png,{'ab'[row % 2]}" for row in range(40)).encode())
+    put(tmp_path / "none.csv", b"path,label\n" + (tmp_path / "none.csv").read_bytes())
+    some, none = (Manifest.read(f"table:{tmp_path / name}.csv", val_fraction=0.2) for name in ("some", "none"))
+    assert some.rows["split"].value_counts().to_dict() == {"train": 32, "val": 8, "test": 4}
+    assert some.rows["split"].tolist()[:40] == none.rows["split"].tolist()
+    assert len(some.problems) == 0
+    put(tmp_path / "all.csv", b"path,label,split\n0.png,a,test\n1.png,b,test")
+    with pytest.raises(InputError, match=r"no rows in the split train, only in test\."):
+        Manifest.read(f"table:{tmp_path / 'all.csv'}")
+
+
 def test_it_comes_back_as_it_was_saved(pets: Path, tmp_path: Path) -> None:
     manifest = Manifest.read(f"folder:{pets}")
     folder = tmp_path / "saved"

@@ -28,8 +28,10 @@ COUNTS = {
 WRONG = ["wrong label", "look-alike label", "copy, other label"]
 
 
-def frame(seed: int = 0) -> pd.DataFrame:
-    return open_source("pictograms", SourceOptions(seed=seed)).rows().frame
+def frame(seed: int = 0, *, test: bool = False) -> pd.DataFrame:
+    """The rows to train on, or those to test on."""
+    rows = open_source("pictograms", SourceOptions(seed=seed)).rows().frame
+    return rows[(rows["split"] == "test") == test]
 
 
 def pngs(rows: list[int], seed: int = 0) -> list[bytes]:
@@ -95,6 +97,28 @@ def test_the_group_says_what_the_ground_is() -> None:
     for row, line in some.iterrows():
         edge = np.concatenate([pixels(pngs([int(str(row))])[0])[:2].reshape(-1, 3)]).mean(axis=0)
         assert bool(edge[2] > edge[0]) == ((line["thing"] in on_blue) == (line["group"] == "usual ground"))
+
+
+def test_the_test_split_is_right_and_shows_the_rare_more_often() -> None:
+    rows = frame(test=True)
+    assert (rows["given_label"] == rows["true_label"]).all()
+    assert rows["given_label"].value_counts().to_dict() == dict.fromkeys(CLASSES, 60)
+    grounds = rows.groupby("group")["given_label"].value_counts()
+    assert grounds["board"].to_dict() == {"tree": 20, "clock": 20}
+    assert grounds["other ground"].to_dict() == dict.fromkeys(CLASSES, 10)
+    assert set(rows["planted"]) == {"", "rare"}
+    assert ((rows["planted"] == "rare") == (rows["group"] == "board")).all()
+
+
+def test_the_test_split_is_drawn_by_the_seed_and_repeats_no_picture() -> None:
+    ids = frame(test=True)["sample_id"].tolist()
+    first, other = (
+        [hashlib.sha256(png).hexdigest() for _, png in open_source("pictograms", SourceOptions(seed=seed)).read(ids)]
+        for seed in (0, 1)
+    )
+    trained = {hashlib.sha256(png).hexdigest() for png in pngs(list(range(1800)))}
+    assert len(set(first)) == 600
+    assert not set(first) & (set(other) | trained)
 
 
 # --- pictures ---
@@ -169,7 +193,8 @@ def test_the_manifest_takes_every_picture_and_its_truth() -> None:
     assert set(rows[["width", "height"]].to_numpy().ravel()) == {64}
     assert manifest.source.flip
     assert set(rows["planted"]) <= set(COUNTS)
-    known = frame().set_index("sample_id").loc[rows["sample_id"]]
+    assert rows["split"].value_counts().to_dict() == {"train": 133, "val": 17, "test": 50}
+    known = pd.concat([frame(), frame(test=True)]).set_index("sample_id").loc[rows["sample_id"]]
     for column in ("given_label", "true_label", "planted"):
         assert rows[column].tolist() == known[column].tolist()
 

@@ -171,7 +171,7 @@ def test_features_of_half_precision_from_a_file_are_read_as_they_are(tmp_path) -
     np.testing.assert_array_equal(one.given_prob, other.given_prob)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @drawn(st.integers(0, 10_000), st.floats(0.0, 1.0))
 def test_sums_of_parts_add_up(seed: int, share: float) -> None:
     features, labels = made(40, seed=seed % 50)

@@ -108,7 +108,7 @@ def test_without_rows_opinions_count_alike_and_few_rows_move_them_little() -> No
 
 
 @given(seed=st.integers(0, 10_000), parts=st.integers(1, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_other_weights_predict_better(seed: int, parts: int) -> None:
     """The slow twin: the cost written out a row at a time, and a walk around the solution."""
     rng = np.random.default_rng(seed)

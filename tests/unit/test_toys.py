@@ -273,7 +273,7 @@ def test_a_saddle_gives_two_lines_and_one_class_none():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_of_any_model_the_border_is_where_the_logit_changes_its_sign(seed):
     chance = np.random.default_rng(seed)
     model = Model(chance.normal(size=(3, 6)), chance.normal(size=7), 1.0)

@@ -56,7 +56,7 @@ SOURCES: tuple[SourceKind, ...] = register(
     SourceKind(
         "pictograms",
         "Built-in pictograms",
-        "1,800 drawn pictures of ten things with planted label errors, hard, rare and junk pictures, and near copies",
+        "1,800 drawn pictures of ten things with planted wrong labels, hard, rare, junk, near copies; 600 to test on",
         "pictograms",
         open_pictograms,
     ),

@@ -1,5 +1,7 @@
 """`pictograms`: 1,800 drawn pictures of ten things, in which everything a reviewer meets is planted, its truth kept.
 
+Beside them 600 to test on, whose labels are all right: what cleaning did to the others can be measured on them.
+
 A person sees at a glance what each picture shows, so nobody has to believe a ranking: the boat is labelled fish. What
 was done to a picture stands in the column `planted`:
 
@@ -17,6 +19,9 @@ was done to a picture stands in the column `planted`:
 Half of the classes stand on blue grounds and half on warm ones, 95 % of their pictures: the column `group` says
 `usual ground` or `other ground`, `board` for chalk, and nothing for junk. A network may lean on the ground, and a
 person who looks for that can find it. Drawn errors are easier to find than those of real data.
+
+The split `test` holds 60 ordinary pictures of each class, chalk for 20 of the trees and of the clocks, and the other
+ground for 10 of each class: more of both than there is to learn from, so that what happens to them can be told.
 """
 
 from __future__ import annotations
@@ -42,8 +47,12 @@ PICTURES = 1800
 PAIRS = (("boat", "fish"), ("tree", "umbrella"), ("flower", "star"), ("house", "cup"), ("key", "clock"))
 ON_BLUE = frozenset({"boat", "fish", "umbrella", "key", "clock"})
 IN_CHALK = frozenset({"tree", "clock"})
+TESTED = 600
 IDS = tuple(f"pictograms/{row:05d}.png" for row in range(PICTURES))
+TEST_IDS = tuple(f"pictograms/test/{row:05d}.png" for row in range(TESTED))
+ALL_IDS = IDS + TEST_IDS
 OTHER_GROUND = 0.05
+TEST_OTHER, TEST_CHALK = 10, 20  # pictures of each class, and of each that is drawn in chalk
 
 ORDINARY, WRONG, LOOKALIKE, HARD, RARE = "", "wrong label", "look-alike label", "hard", "rare"
 IS_JUNK, COPY, OTHER_COPY = "junk", "near copy", "copy, other label"
@@ -90,6 +99,32 @@ def _plan(seed: int) -> pd.DataFrame:
     )
 
 
+@cache
+def _test_plan() -> pd.DataFrame:
+    """The same lines for the pictures to test on. The seed says how they are drawn, not what they show."""
+    truth, turn = np.arange(TESTED) % len(CLASSES), np.arange(TESTED) // len(CLASSES)
+    names = np.array(CLASSES, dtype=object)[truth]
+    board = np.isin(names, list(IN_CHALK)) & (turn >= TESTED // len(CLASSES) - TEST_CHALK)
+    other = turn < TEST_OTHER
+    return pd.DataFrame(
+        {
+            "given_label": names,
+            "true_label": names,
+            "planted": np.where(board, RARE, ORDINARY).astype(object),
+            "group": np.where(board, BOARD, np.where(other, OTHER, USUAL)).astype(object),
+            "thing": names,
+            "second": names,
+            "ground": np.where(np.isin(names, list(ON_BLUE)) ^ other, "blue", "warm").astype(object),
+            "original": PICTURES + np.arange(TESTED),
+        }
+    )
+
+
+@cache
+def _all(seed: int) -> pd.DataFrame:
+    return pd.concat([_plan(seed), _test_plan()], ignore_index=True)
+
+
 def _parts(truth: Int[Array, " n"], order: Int[Array, " n"]) -> Array:
     """Say for every picture what is planted in it: the first in `order` that may have it, as many as stated."""
     planted = np.full(len(truth), ORDINARY, dtype=object)
@@ -121,8 +156,8 @@ def _other_ground(truth: Int[Array, " n"], draws: Array) -> Array:
 
 def _drawn(seed: int, row: int) -> Image.Image:
     """Draw the picture of a row, a function of the seed and the row's id."""
-    line = _plan(seed).iloc[row]
-    rng = np.random.default_rng([seed, int(sample_keys([IDS[row]])[0])])
+    line = _all(seed).iloc[row]
+    rng = np.random.default_rng([seed, int(sample_keys([ALL_IDS[row]])[0])])
     match line["planted"]:
         case "hard":
             return mixture(line["thing"], line["second"], line["ground"], rng)
@@ -136,7 +171,7 @@ def _drawn(seed: int, row: int) -> Image.Image:
             return pictogram(line["thing"], line["ground"], rng)
 
 
-@lru_cache(maxsize=PICTURES)  # of one seed; a picture is read several times by a run and has about 6 kB
+@lru_cache(maxsize=PICTURES + TESTED)  # of one seed; a picture is read several times by a run and has about 6 kB
 def _png(seed: int, row: int) -> bytes:
     target = io.BytesIO()
     _drawn(seed, row).save(target, format="PNG", compress_level=1)
@@ -152,16 +187,15 @@ class PictogramsSource:
     flip: bool = True
 
     def rows(self) -> SourceRows:
-        """Return the 1,800 rows with `given_label`, `true_label`, `planted` and `group`."""
-        plan = _plan(self.options.seed)
-        frame = pd.DataFrame({"row": np.arange(PICTURES), "sample_id": list(IDS), "filepath": "", "split": None}).join(
-            plan[["given_label", "true_label", "planted", "group"]].astype(object)
-        )
-        return SourceRows(frame, problems_frame(), PICTURES, CLASSES)
+        """Return 1,800 rows without a split and 600 of `test`: `given_label`, `true_label`, `planted`, `group`."""
+        plan = _all(self.options.seed)[["given_label", "true_label", "planted", "group"]].astype(object)
+        split = np.array([None] * PICTURES + ["test"] * TESTED, dtype=object)
+        frame = pd.DataFrame({"row": np.arange(len(plan)), "sample_id": ALL_IDS, "filepath": "", "split": split})
+        return SourceRows(frame.join(plan), problems_frame(), len(plan), CLASSES)
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, bytes | InputError]]:
         """Yield the PNG of each id, in the order of the rows."""
-        position = {sample_id: row for row, sample_id in enumerate(IDS)}
+        position = {sample_id: row for row, sample_id in enumerate(ALL_IDS)}
         for sample_id in sorted(set(ids), key=lambda name: position.get(name, -1)):
             row = position.get(sample_id)
             yield sample_id, InputError("no such pictogram") if row is None else _png(self.options.seed, row)
