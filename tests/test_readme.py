@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 HOUSE = (ROOT / "core" / "README.md").read_text("utf-8")
 DEMO = "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/gradsift demo"
-TESTS = "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest"
+TESTS = "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest -n 2 --dist worksteal"
 
 
 def blocks(language: str, text: str = README) -> list[str]:

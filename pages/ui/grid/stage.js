@@ -84,9 +84,9 @@ class Grid {
     this.places = new Map(this.rows.map((row, index) => [row.id, index]));
     this.chosen = new Set();
     this.build();
-    const wanted = this.places.get(this.part?.focus) ?? 0;
-    this.directed = this.part?.focus ?? null;
-    this.focus(wanted, { tell: this.rows.length > 0 });
+    // the answer that is there may still be another project's: its image is not the one to look at here
+    this.directed = (this.part?.owner === this.owner && this.part.focus) || null;
+    this.focus(this.places.get(this.directed) ?? 0, { tell: this.rows.length > 0 });
     this.reset();
     this.fit();
     const busy = editable(deepFocus());
