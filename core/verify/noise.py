@@ -46,6 +46,8 @@ def said(known: float | None, estimated: float | None) -> str:
         known: share of wrong labels, where the source tells the truth.
         estimated: by `confident_joint_noise`.
     """
+    if known == 0:
+        return "All of their labels are known to be right."
     if known is not None:
         return f"{100 * known:.1f} % of their labels are known to be wrong."
     if estimated is None:

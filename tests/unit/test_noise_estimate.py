@@ -95,5 +95,6 @@ def test_the_mistakes_of_a_weak_head_are_not_called_wrong_labels() -> None:
     estimated = confident_joint_noise(probabilities, labels)
     assert estimated > 0.05
     assert said(None, estimated).endswith("wrong labels and its own mistakes together.")
+    assert said(0.0, estimated) == "All of their labels are known to be right."
     assert said(0.02, estimated) == "2.0 % of their labels are known to be wrong."
     assert said(None, None) == ""
