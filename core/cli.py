@@ -186,7 +186,7 @@ def _new(entries: Any) -> None:
     command.add_argument("--labels", metavar="FILE[:COLUMN]", help="labels that replace the source's, joined by id")
     command.add_argument("--classes", metavar="FILE", type=Path, help="class names, one per line, in order")
     command.add_argument(
-        "--val-fraction", type=float, default=0.1, metavar="F", help="held out if the source has no splits"
+        "--val-fraction", type=float, default=0.1, metavar="F", help="held out if the source names no split but test"
     )
     command.add_argument("--limit", type=int, metavar="N", help="at most N images, chosen per class")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of every random choice (default: 0)")

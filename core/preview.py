@@ -149,7 +149,7 @@ def preview(
         columns: the columns to use of a table, by the names of `SourceOptions`; empty text counts as none.
         labels: `FILE[:COLUMN]` with labels that replace the source's.
         classes: a file with one class name per line.
-        val_fraction: the share held out where the source has no splits.
+        val_fraction: the share held out where the source names no split, or none but `test`.
         seed: of the splits, and of what a built-in source plants.
 
     Raises:

@@ -145,7 +145,7 @@ class Manifest:
             options: which columns of a table to use.
             labels: `FILE[:COLUMN]` with labels that replace the source's.
             classes: the class names in order, or the path of a file with one per line.
-            val_fraction: share held out as `val` where the source has no splits, 0 to below 0.9, per class.
+            val_fraction: share of each class held out as `val` where no split but `test` is named, 0 to below 0.9.
             limit: read only so many rows, chosen per class and split in proportion.
             seed: of the choice and of the splits.
             download: fetch what the source names first, where it is not there yet.
