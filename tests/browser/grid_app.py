@@ -194,7 +194,7 @@ def suspects(review: Review) -> None:
         receipt=receipt,
         classes=classes()[::-1] if LATER else classes(),
         detail=evidence(focused, review) if focused and "plain" not in asked else None,
-        focus=asked.get("id"),
+        focus=asked.get("id") if PROJECT == "sandbox" else None,
         read_only="This project is open for reading only." if "locked" in asked else None,
         blind="blind" in asked,
         layout="strip" if asked.get("layout") == "strip" else "review",

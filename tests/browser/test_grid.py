@@ -658,6 +658,22 @@ def test_another_project_in_the_same_tab_gets_no_decision(page: Any, open_grid: 
     assert decided(log) == [(ids(page)[0], "exclude", None)]
 
 
+def test_another_project_in_the_same_tab_starts_at_its_own_first_image(page: Any, open_grid: Any) -> None:
+    """Its images may have the names of the first one's: the focus that was asked for there is not meant here."""
+    open_grid(page, "switch=1&plain=1")
+    asked = ids(page)[3]
+    open_grid(page, f"switch=1&plain=1&id={asked}")
+    page.locator(".card.cur").wait_for()
+    assert page.locator(".card.cur").get_attribute("data-id") == asked
+    press(page, "x")
+    badge(page, 3, "✕ out")
+    saved(page)
+    page.locator(".card").nth(3).click()
+    page.get_by_role("button", name="Project other").click()
+    badge(page, 3, "")  # another project's cards
+    assert page.locator(".card.cur").get_attribute("data-id") == ids(page)[0]
+
+
 def test_another_name_in_the_same_tab_gets_no_decision(page: Any, open_grid: Any, log: Path, who: str) -> None:
     full = Path(f"{log}.full")
     full.touch()

@@ -47,9 +47,9 @@ PICTURES = 1800
 PAIRS = (("boat", "fish"), ("tree", "umbrella"), ("flower", "star"), ("house", "cup"), ("key", "clock"))
 ON_BLUE = frozenset({"boat", "fish", "umbrella", "key", "clock"})
 IN_CHALK = frozenset({"tree", "clock"})
-TESTED = 600
+TEST_PICTURES = 600
 IDS = tuple(f"pictograms/{row:05d}.png" for row in range(PICTURES))
-TEST_IDS = tuple(f"pictograms/test/{row:05d}.png" for row in range(TESTED))
+TEST_IDS = tuple(f"pictograms/test/{row:05d}.png" for row in range(TEST_PICTURES))
 ALL_IDS = IDS + TEST_IDS
 OTHER_GROUND = 0.05
 TEST_OTHER, TEST_CHALK = 10, 20  # pictures of each class, and of each that is drawn in chalk
@@ -65,8 +65,9 @@ LIKE_CODES = np.array([CLASSES.index(LIKE[name]) for name in CLASSES])
 
 @cache
 def _plan(seed: int) -> pd.DataFrame:
-    """One line per picture: `given_label`, `true_label`, `planted`, `group`, `thing`, `second`, `ground`, `original`.
+    """One line per picture to train on.
 
+    Its columns: `given_label`, `true_label`, `planted`, `group`, `thing`, `second`, `ground`, `original`.
     `second` is the other thing of a mixture, or the kind of a junk picture. `original` is the row that a copy shows,
     its own row for all others.
     """
@@ -102,9 +103,9 @@ def _plan(seed: int) -> pd.DataFrame:
 @cache
 def _test_plan() -> pd.DataFrame:
     """The same lines for the pictures to test on. The seed says how they are drawn, not what they show."""
-    truth, turn = np.arange(TESTED) % len(CLASSES), np.arange(TESTED) // len(CLASSES)
+    truth, turn = np.arange(TEST_PICTURES) % len(CLASSES), np.arange(TEST_PICTURES) // len(CLASSES)
     names = np.array(CLASSES, dtype=object)[truth]
-    board = np.isin(names, list(IN_CHALK)) & (turn >= TESTED // len(CLASSES) - TEST_CHALK)
+    board = np.isin(names, list(IN_CHALK)) & (turn >= TEST_PICTURES // len(CLASSES) - TEST_CHALK)
     other = turn < TEST_OTHER
     return pd.DataFrame(
         {
@@ -115,13 +116,14 @@ def _test_plan() -> pd.DataFrame:
             "thing": names,
             "second": names,
             "ground": np.where(np.isin(names, list(ON_BLUE)) ^ other, "blue", "warm").astype(object),
-            "original": PICTURES + np.arange(TESTED),
+            "original": PICTURES + np.arange(TEST_PICTURES),
         }
     )
 
 
 @cache
-def _all(seed: int) -> pd.DataFrame:
+def _whole_plan(seed: int) -> pd.DataFrame:
+    """The lines of `ALL_IDS`: the pictures to train on, then those to test on."""
     return pd.concat([_plan(seed), _test_plan()], ignore_index=True)
 
 
@@ -156,7 +158,7 @@ def _other_ground(truth: Int[Array, " n"], draws: Array) -> Array:
 
 def _drawn(seed: int, row: int) -> Image.Image:
     """Draw the picture of a row, a function of the seed and the row's id."""
-    line = _all(seed).iloc[row]
+    line = _whole_plan(seed).iloc[row]
     rng = np.random.default_rng([seed, int(sample_keys([ALL_IDS[row]])[0])])
     match line["planted"]:
         case "hard":
@@ -171,7 +173,7 @@ def _drawn(seed: int, row: int) -> Image.Image:
             return pictogram(line["thing"], line["ground"], rng)
 
 
-@lru_cache(maxsize=PICTURES + TESTED)  # of one seed; a picture is read several times by a run and has about 6 kB
+@lru_cache(maxsize=PICTURES + TEST_PICTURES)  # of one seed; a picture is read several times by a run and has about 6 kB
 def _png(seed: int, row: int) -> bytes:
     target = io.BytesIO()
     _drawn(seed, row).save(target, format="PNG", compress_level=1)
@@ -188,8 +190,8 @@ class PictogramsSource:
 
     def rows(self) -> SourceRows:
         """Return 1,800 rows without a split and 600 of `test`: `given_label`, `true_label`, `planted`, `group`."""
-        plan = _all(self.options.seed)[["given_label", "true_label", "planted", "group"]].astype(object)
-        split = np.array([None] * PICTURES + ["test"] * TESTED, dtype=object)
+        plan = _whole_plan(self.options.seed)[["given_label", "true_label", "planted", "group"]].astype(object)
+        split = np.array([None] * PICTURES + ["test"] * TEST_PICTURES, dtype=object)
         frame = pd.DataFrame({"row": np.arange(len(plan)), "sample_id": ALL_IDS, "filepath": "", "split": split})
         return SourceRows(frame.join(plan), problems_frame(), len(plan), CLASSES)
 
